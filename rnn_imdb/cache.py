@@ -1,0 +1,204 @@
+"""Reviews encoded once into memory-mapped arrays, found again by a hash of where they came from and how."""
+
+import errno
+import hashlib
+import json
+import shutil
+import tempfile
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from rnn_imdb.errors import UserError
+from rnn_imdb.reviews import Review, Source
+from rnn_imdb.text import Vocabulary, fit_length, tokenize
+
+SPLITS = ("train", "validation", "test")
+# raise when the encoding or the layout of the cache changes
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How reviews become rows of indices."""
+
+    vocabulary_size: int = 10_000
+    sequence_length: int = 500
+    padding: str = "pre"
+    truncation: str = "pre"
+    split_seed: int = 0
+
+
+@dataclass(frozen=True)
+class Split:
+    """One encoded split: ``tokens`` (N, T) uint16, ``labels`` (N,) uint8, ``ids`` (N,) uint64 to tell reviews apart."""
+
+    tokens: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+
+
+@dataclass(frozen=True)
+class EncodedReviews:
+    """All splits, and the vocabulary that encoded them."""
+
+    splits: dict[str, Split]
+    vocabulary: Vocabulary
+
+
+def encoded_reviews(
+    source: Source, encoding: Encoding, cache_dir: Path, vocabulary: Vocabulary | None = None
+) -> EncodedReviews:
+    """Reviews of ``source`` in arrays, from ``cache_dir`` where they were encoded before.
+
+    Args:
+        source: where the reviews come from.
+        encoding: how to encode them.
+        cache_dir: folder of the caches; made where it is missing.
+        vocabulary: words to encode with; where None, the most frequent words of the training split.
+
+    Raises:
+        UserError: the reviews cannot be read, or the cache cannot be written.
+    """
+    key = {"format": FORMAT, "source": source.fingerprint(), **asdict(encoding)}
+    if vocabulary is not None:
+        # the vocabulary that this source would build itself is the common case, and shares its cache
+        own = _open(cache_dir / _name(key))
+        if own is not None and own.vocabulary.words == vocabulary.words:
+            return own
+        key["vocabulary"] = hashlib.sha256("\n".join(vocabulary.words).encode()).hexdigest()
+    folder = cache_dir / _name(key)
+    found = _open(folder)
+    if found is None:
+        _write(folder, encode(source, encoding, vocabulary), key)
+        found = _open(folder)
+    if found is None:
+        raise UserError(f"the cache {folder} is damaged and cannot be replaced: remove it, or set data.cache_dir")
+    return found
+
+
+def _name(key: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def encode(source: Source, encoding: Encoding, vocabulary: Vocabulary | None = None) -> EncodedReviews:
+    """Read, split, tokenise and encode all reviews of ``source``."""
+    reviews = source.read()
+    parts = split_reviews(reviews, source.fractions, encoding.split_seed)
+    # words are numbered as they come, so that 50,000 tokenised reviews take 60 MB instead of 1 GB
+    numbers: dict[str, int] = {}
+    tokenised: list[np.ndarray] = []
+    for review in tqdm(reviews, desc="encoding reviews", unit="review", leave=False):
+        row = [numbers.setdefault(token, len(numbers)) for token in tokenize(review.text)]
+        tokenised.append(np.array(row, dtype=np.uint32))
+    words = list(numbers)
+    if vocabulary is None:
+        in_training = np.concatenate([tokenised[i] for i in parts["train"]])
+        counts = np.bincount(in_training, minlength=len(words))
+        counted = Counter({word: int(n) for word, n in zip(words, counts, strict=True) if n})
+        vocabulary = Vocabulary.build(counted, encoding.vocabulary_size)
+    index = np.array(vocabulary.encode(words), dtype=np.uint16)
+    ids = _review_ids(reviews)
+    length = encoding.sequence_length
+    splits = {}
+    for name, members in parts.items():
+        rows = [fit_length(index[tokenised[i]], length, encoding.padding, encoding.truncation) for i in members]
+        tokens = np.stack(rows)
+        labels = np.array([reviews[i].label for i in members], dtype=np.uint8)
+        splits[name] = Split(tokens, labels, ids[members])
+    return EncodedReviews(splits, vocabulary)
+
+
+def split_reviews(reviews: list[Review], fractions: dict[str, dict[str, float]], seed: int) -> dict[str, np.ndarray]:
+    """Divide each official half into splits, in equal parts from both classes.
+
+    Args:
+        reviews: all reviews.
+        fractions: for each half, the share of each split; a half's shares add up to 1.
+        seed: another seed, another division.
+
+    Returns:
+        For each split, the positions of its reviews, ascending.
+    """
+    generator = np.random.default_rng(seed)
+    members: dict[str, list[np.ndarray]] = {name: [] for name in SPLITS}
+    for half, shares in fractions.items():
+        for label in (0, 1):
+            positions = np.array([i for i, r in enumerate(reviews) if r.half == half and r.label == label], np.int64)
+            order = generator.permutation(positions)
+            ends = np.round(np.cumsum(list(shares.values())) * len(order)).astype(int)
+            for name, part in zip(shares, np.split(order, ends[:-1]), strict=True):
+                members[name].append(part)
+    return {name: np.sort(np.concatenate(parts)) for name, parts in members.items()}
+
+
+def _review_ids(reviews: list[Review]) -> np.ndarray:
+    """One number a review: the same text, label and half give the same number in every source.
+
+    The official reviews hold repeated texts, so the k-th copy of a text counts as a review of its own.
+    """
+    copies: Counter[Review] = Counter()
+    ids = np.empty(len(reviews), dtype=np.uint64)
+    for i, review in enumerate(reviews):
+        text = "\0".join((review.half, str(review.label), str(copies[review]), review.text))
+        ids[i] = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+        copies[review] += 1
+    return ids
+
+
+def _files(encoded: EncodedReviews) -> dict[str, np.ndarray]:
+    return {f"{name}_{part}": values for name, split in encoded.splits.items() for part, values in vars(split).items()}
+
+
+def _write(folder: Path, encoded: EncodedReviews, key: dict[str, object]) -> None:
+    """Write all or nothing: the folder gets its name only when it is complete."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            digests = {}
+            for name, values in _files(encoded).items():
+                np.save(temporary / f"{name}.npy", values)
+                digests[name] = _digest(temporary / f"{name}.npy")
+            meta = {"key": key, "sha256": digests, "vocabulary": encoded.vocabulary.words}
+            (temporary / "meta.json").write_text(json.dumps(meta))
+            temporary.replace(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        # another process that encoded the same reviews was faster, and its folder serves
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return
+        raise UserError(
+            f"the cache of encoded reviews cannot be written to {folder.parent} ({error}): make room there, or set "
+            "data.cache_dir to a folder that can be written"
+        ) from error
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _open(folder: Path) -> EncodedReviews | None:
+    """The cache in ``folder``; None where there is none, or where it was damaged and is now removed."""
+    if not folder.is_dir():
+        return None
+    try:
+        meta = json.loads((folder / "meta.json").read_text())
+        for name, digest in meta["sha256"].items():
+            if _digest(folder / f"{name}.npy") != digest:
+                raise ValueError(f"{name}.npy has changed")
+        splits = {
+            split: Split(
+                *(np.load(folder / f"{split}_{part}.npy", mmap_mode="r") for part in ("tokens", "labels", "ids"))
+            )
+            for split in SPLITS
+        }
+        return EncodedReviews(splits, Vocabulary(meta["vocabulary"]))
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        print(f"the cache {folder} is damaged ({error}) and is built again")
+        shutil.rmtree(folder, ignore_errors=True)
+        return None

@@ -1,0 +1,65 @@
+"""Progress bars on standard error that cost next to nothing."""
+
+import time
+from typing import Any
+
+import lightning.pytorch as L
+from torch import Tensor
+from tqdm import tqdm
+
+
+class Bars(L.Callback):
+    """One bar for a training epoch, one for a pass over validation or test reviews; both vanish when done."""
+
+    # reading the loss makes a GPU wait, so it is shown this often at most
+    SECONDS_BETWEEN_LOSSES = 0.5
+
+    def __init__(self) -> None:
+        self._bars: list[tqdm[Any]] = []
+        self._shown = 0.0
+
+    def _open(self, description: str, batches: float) -> None:
+        self._bars.append(tqdm(total=int(batches), desc=description, unit="batch", leave=False, dynamic_ncols=True))
+
+    def _close(self) -> None:
+        if self._bars:
+            self._bars.pop().close()
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._open(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", trainer.num_training_batches)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        bar = self._bars[-1]
+        now = time.monotonic()
+        if now - self._shown > self.SECONDS_BETWEEN_LOSSES:
+            self._shown = now
+            loss: Tensor = outputs["loss"]
+            bar.set_postfix_str(f"loss {loss.item():.3f}", refresh=False)
+        bar.update()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._close()
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._open("validation", sum(trainer.num_val_batches))
+
+    def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        self._bars[-1].update()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._close()
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._open("test", sum(trainer.num_test_batches))
+
+    def on_test_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        self._bars[-1].update()
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._close()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        while self._bars:
+            self._close()

@@ -1,0 +1,125 @@
+"""Checkpoints that stand on their own: what goes in, and how to open them."""
+
+import pickle
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from rnn_imdb.cache import Split
+from rnn_imdb.classifier import ReviewClassifier
+from rnn_imdb.errors import UserError
+from rnn_imdb.text import Vocabulary
+
+BEST = Path("checkpoints") / "best.ckpt"
+LAST = Path("checkpoints") / "last.ckpt"
+_PREFIX = "classifier."
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened checkpoint.
+
+    Attributes:
+        path: the file.
+        config: the training's configuration, as plain dictionaries.
+        vocabulary: the words of the model.
+        training_ids: ids of the reviews it was trained on, ``rnn_imdb.cache.Split.ids``.
+        epoch: number of the epoch that it ends, from 0.
+        weights: state of the classifier.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    vocabulary: Vocabulary
+    training_ids: np.ndarray
+    epoch: int
+    weights: dict[str, Tensor]
+
+    def classifier(self) -> ReviewClassifier:
+        """The model with its weights, in evaluation mode on the CPU."""
+        classifier = build_classifier(self.config, len(self.vocabulary))
+        try:
+            classifier.load_state_dict(self.weights)
+        except RuntimeError as error:
+            raise UserError(f"{self.path} must hold weights that fit its configuration, but {error}") from error
+        return classifier.eval()
+
+
+def build_classifier(config: Mapping[str, Any], vocabulary_size: int) -> ReviewClassifier:
+    """A new classifier of the group ``model``; a small corpus may have fewer words than the configuration allows."""
+    return ReviewClassifier(
+        **config["model"], vocabulary_size=vocabulary_size, sequence_length=config["data"]["sequence_length"]
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    packages = ("rnn_imdb", "torch", "lightning", "torchtext", "hydra-core", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def record(config: DictConfig, vocabulary: Vocabulary, training: Split) -> dict[str, Any]:
+    """What a checkpoint carries beside Lightning's state: tensors and plain Python values."""
+    return {
+        "config": OmegaConf.to_container(config, resolve=True),
+        "vocabulary": vocabulary.words,
+        # torch stores no unsigned 64-bit tensors safely in every version, and only equality counts
+        "training_ids": torch.from_numpy(training.ids.view(np.int64).copy()),
+        "versions": versions(),
+    }
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The checkpoint file at ``path``: itself, or the best one of a run folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        if not (path / BEST).is_file():
+            raise UserError(
+                f"a run folder must hold {BEST}, but {path} does not: name a run that finished an epoch", exit_code=2
+            )
+        return path / BEST
+    if not path.is_file():
+        raise UserError(
+            f"checkpoint must be a file or a run folder, but {path} does not exist: see experiments/runs", exit_code=2
+        )
+    return path
+
+
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """Open a checkpoint or the best one of a run folder, running no code from the file.
+
+    Raises:
+        UserError: there is none, or it is no checkpoint of this project.
+    """
+    path = find_checkpoint(path)
+    remedy = "name a checkpoint that python -m rnn_imdb.train wrote"
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} must be a checkpoint of plain values and tensors ({reason}): {remedy}") from error
+    try:
+        own = content["rnn_imdb"]
+        weights = {
+            name.removeprefix(_PREFIX): value
+            for name, value in content["state_dict"].items()
+            if name.startswith(_PREFIX)
+        }
+        ids = own["training_ids"].numpy().view(np.uint64)
+        return Checkpoint(path, own["config"], Vocabulary(own["vocabulary"]), ids, content["epoch"], weights)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"{path} must be a checkpoint of rnn_imdb, but {error} is missing or wrong: {remedy}"
+        ) from error

@@ -1,0 +1,33 @@
+"""The names a configuration can choose from, and what each stands for. Nothing heavy is imported here.
+
+A new entry is one line in its table and one class or module of the name given there.
+"""
+
+# readout -> class in rnn_imdb.readout
+READOUTS = {
+    "last": "LastState",
+    "all": "AllStates",
+    "mean": "MeanState",
+    "max": "MaxState",
+    "attention": "AttentionState",
+}
+
+# scan backend -> module in rnn_imdb.scan, imported when first used
+SCANS = {
+    "reference": "rnn_imdb.scan.reference",
+    "bptt": "rnn_imdb.scan.bptt",
+}
+
+# optimizer -> class in torch.optim
+OPTIMIZERS = {
+    "rmsprop": "RMSprop",
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "sgd": "SGD",
+}
+
+# data source -> class in rnn_imdb.reviews
+SOURCES = {
+    "embedded": "EmbeddedReviews",
+    "aclimdb": "AclImdbReviews",
+}

@@ -1,0 +1,87 @@
+"""What the Hydra commands share: their help, and errors without a traceback."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException, HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from rnn_imdb import config
+from rnn_imdb.errors import UserError
+from rnn_imdb.help import help_text
+
+INTERRUPTED = 130
+
+
+def run_hydra(name: str, task: Callable[[DictConfig], None]) -> None:
+    """Compose the configuration ``name``, check it and give it to ``task``; end the process where that fails.
+
+    A :class:`UserError` and a configuration that Hydra refuses are printed without a traceback.
+    """
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(help_text(_root(name), name))
+        return
+    config.register()
+
+    def checked(composed: DictConfig) -> None:
+        try:
+            config.check(composed)
+            task(composed)
+        except UserError as error:
+            _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
+            fail(str(error), error.exit_code)
+
+    # Hydra's own report would add a traceback, or hide one of ours
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        hydra.main(version_base="1.3", config_path=str(_root(name)), config_name=name)(checked)()
+    except (HydraException, OmegaConfBaseException) as error:
+        fail(_explain(error), 2)
+    except KeyboardInterrupt:
+        fail("interrupted", INTERRUPTED)
+
+
+def _root(name: str) -> Path:
+    """The folder of the configuration ``name``: evaluation has data groups of its own."""
+    folder = config.conf_folder()
+    return folder / name if (folder / name).is_dir() else folder
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Print ``message`` on standard error and end the process."""
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """A refused configuration leaves no empty run folder behind."""
+    try:
+        folder.rmdir()
+    except OSError:
+        # it holds something, or is not there
+        return
+
+
+def _explain(error: Exception) -> str:
+    """What Hydra refused, with the rule and the valid names where they are known."""
+    cause = error.__cause__ if isinstance(error, ConfigCompositionException) else error
+    key = getattr(cause, "full_key", None)
+    schema = getattr(cause, "object_type", None)
+    names = config.option_names(schema)
+    if key and names:
+        name = key.rpartition(".")[2]
+        if name not in names:
+            return config.unknown_key(key, names)
+        rule = config.rule_of(schema, name)
+        problem = str(cause).splitlines()[0]
+        return f"{key} must be {rule.text}: {problem}" if rule else f"{key}: {problem}"
+    lines = [line for line in str(error).splitlines() if "See https://hydra.cc" not in line]
+    # the search path says nothing about the option
+    text = "\n".join(lines).split("Config search path:")[0].strip()
+    return text.replace("\n\n", "\n")

@@ -1,0 +1,271 @@
+"""What a configuration may hold: types and rules. The values stand in ``conf/``. Imports nothing heavy."""
+
+import difflib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from rnn_imdb.choices import OPTIMIZERS, READOUTS, SCANS, SOURCES
+from rnn_imdb.errors import UserError
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a value must be, in words and as a test."""
+
+    text: str
+    holds: Callable[[Any], bool]
+
+
+def _ruled(text: str, holds: Callable[[Any], bool]) -> Any:
+    return field(default=MISSING, metadata={"rule": Rule(text, holds)})
+
+
+def _one_of(*names: str) -> Any:
+    return _ruled(f"one of {', '.join(names)}", lambda value: value in names)
+
+
+def _between(low: float, high: float) -> Any:
+    kind = "a whole number" if isinstance(low, int) else "a number"
+    return _ruled(f"{kind} from {low:,} to {high:,}", lambda value: low <= value <= high)
+
+
+def _positive(high: float) -> Any:
+    return _ruled(f"a number above 0, at most {high:,}", lambda value: 0 < value <= high)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_limit(value: Any) -> bool:
+    return _is_count(value) or (isinstance(value, float) and 0 < value <= 1)
+
+
+def _limit() -> Any:
+    return _ruled("a number of batches from 1, or a share above 0.0, at most 1.0", _is_limit)
+
+
+@dataclass
+class DataConfig:
+    """Arguments of ``rnn_imdb.data.IMDBDataModule``."""
+
+    source: str = _one_of(*SOURCES)
+    root: str | None = MISSING
+    reviews_per_class: int = _between(10, 1_000_000)
+    cache_dir: str | None = MISSING
+    # indices are stored in 16 bits
+    vocabulary_size: int = _between(3, 65_536)
+    sequence_length: int = _between(1, 20_000)
+    padding: str = _one_of("pre", "post")
+    truncation: str = _one_of("pre", "post")
+    split_seed: int = _between(0, 2**32 - 1)
+    batch_size: int = _between(1, 25_000)
+    evaluation_batch_size: int = _between(1, 25_000)
+
+
+@dataclass
+class ModelConfig:
+    """Arguments of ``rnn_imdb.classifier.ReviewClassifier``."""
+
+    state_dim: int = _between(1, 4096)
+    embedding_dim: int = _between(1, 4096)
+    readout: str = _one_of(*READOUTS)
+    bias: bool = MISSING
+    mask_padding: bool = MISSING
+    scan: str = _one_of("auto", *SCANS)
+
+
+@dataclass
+class OptimizerConfig:
+    """What every optimizer has; the rest is an argument of the class of that name in ``torch.optim``."""
+
+    name: str = _one_of(*OPTIMIZERS)
+    learning_rate: float = _positive(100.0)
+    weight_decay: float = _between(0.0, 100.0)
+
+
+@dataclass
+class RMSpropConfig(OptimizerConfig):
+    """Arguments of ``torch.optim.RMSprop``."""
+
+    alpha: float = _between(0.0, 1.0)
+    eps: float = _positive(1.0)
+    momentum: float = _between(0.0, 1.0)
+
+
+@dataclass
+class AdamConfig(OptimizerConfig):
+    """Arguments of ``torch.optim.Adam`` and ``AdamW``."""
+
+    betas: list[float] = _ruled(
+        "two numbers from 0 to below 1", lambda value: len(value) == 2 and all(0 <= beta < 1 for beta in value)
+    )
+    eps: float = _positive(1.0)
+
+
+@dataclass
+class SGDConfig(OptimizerConfig):
+    """Arguments of ``torch.optim.SGD``."""
+
+    momentum: float = _between(0.0, 1.0)
+    nesterov: bool = MISSING
+
+
+@dataclass
+class TrainerConfig:
+    """Arguments of Lightning's Trainer; ``+trainer.NAME=VALUE`` passes on any other of its arguments.
+
+    Any stands where several types are allowed: OmegaConf 2.3 cannot merge a union that is still missing.
+    """
+
+    accelerator: str = MISSING
+    devices: Any = _ruled("auto, or a number of devices from 1", lambda value: value == "auto" or _is_count(value))
+    strategy: str = MISSING
+    precision: str = _one_of("32-true", "64-true", "bf16-true", "16-true", "bf16-mixed", "16-mixed")
+    max_epochs: int = _between(1, 100_000)
+    gradient_clip_val: float | None = _ruled("null, or a number above 0", lambda value: value is None or value > 0)
+    accumulate_grad_batches: int = _between(1, 25_000)
+    limit_train_batches: Any = _limit()
+    limit_val_batches: Any = _limit()
+    limit_test_batches: Any = _limit()
+    fast_dev_run: Any = _ruled(
+        "true, false, or a number of batches from 1", lambda value: isinstance(value, bool) or _is_count(value)
+    )
+    log_every_n_steps: int = _between(1, 1_000_000)
+    enable_progress_bar: bool = MISSING
+
+
+@dataclass
+class TrainConfig:
+    """The configuration of ``rnn_imdb.train``."""
+
+    data: DataConfig = MISSING
+    model: ModelConfig = MISSING
+    optimizer: OptimizerConfig = MISSING
+    trainer: TrainerConfig = MISSING
+    callbacks: dict[str, Any] = MISSING
+    logger: dict[str, Any] = MISSING
+    seed: int = _between(0, 2**32 - 1)
+    test: bool = MISSING
+
+
+@dataclass
+class EvaluateConfig:
+    """The configuration of ``rnn_imdb.evaluate``."""
+
+    data: Any = MISSING
+    checkpoint: str = MISSING
+    split: str = _one_of("train", "validation", "test")
+    output: str | None = MISSING
+    accelerator: str = MISSING
+
+
+# what an evaluation may change about the data of the training, each with the same rule
+EVALUATION_DATA = (
+    "source",
+    "root",
+    "reviews_per_class",
+    "cache_dir",
+    "split_seed",
+    "sequence_length",
+    "padding",
+    "truncation",
+    "evaluation_batch_size",
+)
+EvaluationDataConfig = make_dataclass(
+    "EvaluationDataConfig",
+    [
+        (item.name, item.type | None, field(default=MISSING, metadata={**item.metadata, "null": True}))  # pyright: ignore[reportOperatorIssue] no type is a text here
+        for item in fields(DataConfig)
+        if item.name in EVALUATION_DATA
+    ],
+)
+
+
+SCHEMAS = {
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "data": DataConfig,
+    "evaluation_data": EvaluationDataConfig,
+    "model": ModelConfig,
+    "rmsprop": RMSpropConfig,
+    "adam": AdamConfig,
+    "sgd": SGDConfig,
+    "trainer": TrainerConfig,
+}
+
+
+def register() -> None:
+    """Make the schemas known to Hydra, as ``schema/NAME``."""
+    for name, schema in SCHEMAS.items():
+        ConfigStore.instance().store(group="schema", name=name, node=schema)
+
+
+def conf_folder() -> Path:
+    """The folder of YAML files: beside the package in a checkout, inside it where a wheel was installed."""
+    package = Path(__file__).parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def check(config: DictConfig) -> None:
+    """Test every value of a composed configuration against its rule.
+
+    Raises:
+        UserError: the first value that breaks its rule, with all the key's rule says.
+    """
+    _check(config, "")
+
+
+def _check(node: DictConfig, prefix: str) -> None:
+    schema = OmegaConf.get_type(node)
+    if not is_dataclass(schema):
+        return
+    known = {item.name: item for item in fields(schema)}
+    for name in node:
+        key = f"{prefix}{name}"
+        if name not in known:
+            # Lightning knows more than the schema lists, and checks it itself
+            if schema is TrainerConfig:
+                continue
+            raise UserError(unknown_key(key, list(known)), exit_code=2)
+        if OmegaConf.is_missing(node, name):
+            raise UserError(f"{key} must be given: add {key}=VALUE", exit_code=2)
+        value = node[name]
+        if isinstance(value, DictConfig):
+            _check(value, f"{key}.")
+        metadata = known[str(name)].metadata
+        rule = metadata.get("rule")
+        if value is None and metadata.get("null"):
+            continue
+        if rule is not None and not (_is_finite(value) and rule.holds(value)):
+            raise UserError(f"{key} must be {rule.text}, got {value!r}", exit_code=2)
+
+
+def _is_finite(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def unknown_key(key: str, valid: list[str]) -> str:
+    """The text of an error about a key that does not exist."""
+    prefix, _, name = key.rpartition(".")
+    near = difflib.get_close_matches(name, valid, n=1)
+    where = f"{prefix} has" if prefix else "there are"
+    hint = f"; did you mean {prefix + '.' if prefix else ''}{near[0]}?" if near else ""
+    return f"there is no option {key}: {where} {', '.join(valid)}{hint}"
+
+
+def option_names(schema: Any) -> list[str]:
+    """The options of a schema; none where ``schema`` is something else."""
+    return [item.name for item in fields(schema)] if is_dataclass(schema) else []
+
+
+def rule_of(schema: Any, name: str) -> Rule | None:
+    """The rule of the option ``name`` in a schema, if it has one."""
+    return next((item.metadata.get("rule") for item in fields(schema) if item.name == name), None)

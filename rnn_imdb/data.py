@@ -1,0 +1,147 @@
+"""Batches of encoded reviews for Lightning."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import lightning.pytorch as L
+import numpy as np
+import platformdirs
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from rnn_imdb.cache import EncodedReviews, Encoding, Split, encoded_reviews
+from rnn_imdb.reviews import make_source
+from rnn_imdb.text import Vocabulary
+
+
+class ReviewDataset(Dataset[tuple[Tensor, Tensor]]):
+    """A split, indexed by whole batches: positions (B,) give tokens (B, T) int64 and labels (B,) float32."""
+
+    def __init__(self, split: Split) -> None:
+        self.split = split
+
+    def __len__(self) -> int:
+        return len(self.split.labels)
+
+    def __getitem__(self, positions: np.ndarray) -> tuple[Tensor, Tensor]:
+        tokens = torch.from_numpy(self.split.tokens[positions].astype(np.int64))
+        labels = torch.from_numpy(self.split.labels[positions].astype(np.float32))
+        return tokens, labels
+
+
+class BatchSampler(Sampler[np.ndarray]):
+    """Positions of one batch after the other; the last batch may be smaller.
+
+    With a seed, each epoch visits all positions in an order that depends on (seed, epoch) alone, so that a run
+    resumed at an epoch boundary sees the same batches as one never interrupted. Without a seed, in order.
+
+    Args:
+        size: number of reviews.
+        batch_size: reviews in a batch.
+        seed: seed of the orders, or None.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int | None = None) -> None:
+        self.size = size
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.size // self.batch_size)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        order = np.arange(self.size)
+        if self.seed is not None:
+            order = np.random.default_rng((self.seed, self.epoch)).permutation(order)
+        for start in range(0, self.size, self.batch_size):
+            yield order[start : start + self.batch_size]
+
+
+class IMDBDataModule(L.LightningDataModule):
+    """Train, validation and test reviews as padded rows of word indices.
+
+    Args:
+        source: ``embedded`` or ``aclimdb``.
+        root: for ``aclimdb``, the folder or archive; default: the environment variable IMDB_ROOT, else ``data/``.
+        reviews_per_class: for ``aclimdb``, reviews in each of the four folders.
+        cache_dir: where encoded reviews are kept; default: the user's cache folder.
+        vocabulary_size: number of words, padding and unknown included.
+        sequence_length: tokens in a row, T.
+        padding, truncation: ``pre`` or ``post``.
+        split_seed: division into splits.
+        batch_size, evaluation_batch_size: reviews in a batch of training, and of validation and test.
+        seed: order of the training batches.
+        vocabulary: words to encode with instead of the training split's own.
+
+    Raises:
+        UserError: the reviews cannot be read, or the cache cannot be written.
+    """
+
+    def __init__(
+        self,
+        source: str = "embedded",
+        *,
+        root: str | None = None,
+        reviews_per_class: int = 12_500,
+        cache_dir: str | None = None,
+        vocabulary_size: int = 10_000,
+        sequence_length: int = 500,
+        padding: str = "pre",
+        truncation: str = "pre",
+        split_seed: int = 0,
+        batch_size: int = 32,
+        evaluation_batch_size: int = 250,
+        seed: int = 0,
+        vocabulary: Vocabulary | None = None,
+    ) -> None:
+        super().__init__()
+        self.source = make_source(source, root=root, reviews_per_class=reviews_per_class)
+        self.encoding = Encoding(vocabulary_size, sequence_length, padding, truncation, split_seed)
+        self.cache_dir = Path(cache_dir).expanduser() if cache_dir else platformdirs.user_cache_path("rnn_imdb")
+        self.batch_size = batch_size
+        self.evaluation_batch_size = evaluation_batch_size
+        self.seed = seed
+        self._given_vocabulary = vocabulary
+        self._encoded: EncodedReviews | None = None
+
+    def prepare_data(self) -> None:
+        self.setup()
+
+    def setup(self, stage: str | None = None) -> None:
+        if self._encoded is None:
+            self._encoded = encoded_reviews(self.source, self.encoding, self.cache_dir, self._given_vocabulary)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The words behind the indices."""
+        self.setup()
+        assert self._encoded is not None
+        return self._encoded.vocabulary
+
+    def split(self, name: str) -> Split:
+        """The arrays of the split ``train``, ``validation`` or ``test``."""
+        self.setup()
+        assert self._encoded is not None
+        return self._encoded.splits[name]
+
+    def loader(self, name: str, *, shuffled: bool = False) -> DataLoader[tuple[Tensor, Tensor]]:
+        """Batches (tokens, labels) of the split ``name``."""
+        split = self.split(name)
+        size = self.batch_size if shuffled else self.evaluation_batch_size
+        sampler = BatchSampler(len(split.labels), size, self.seed if shuffled else None)
+        return DataLoader(ReviewDataset(split), sampler=sampler, batch_size=None)
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        return self.loader("train", shuffled=True)
+
+    def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        return self.loader("validation")
+
+    def test_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        return self.loader("test")

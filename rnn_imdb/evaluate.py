@@ -1,0 +1,26 @@
+"""``python -m rnn_imdb.evaluate``: score a checkpoint on reviews it was not trained on."""
+
+from omegaconf import DictConfig
+
+from rnn_imdb.cli import run_hydra
+
+
+def task(config: DictConfig) -> None:
+    """Evaluate as ``config`` says."""
+    from rnn_imdb.evaluation import evaluate
+
+    evaluate(
+        config.checkpoint,
+        split=config.split,
+        data={name: value for name, value in config.data.items() if value is not None},
+        output=config.output,
+        accelerator=config.accelerator,
+    )
+
+
+def main() -> None:
+    run_hydra("evaluate", task)
+
+
+if __name__ == "__main__":
+    main()

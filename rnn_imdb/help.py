@@ -1,0 +1,76 @@
+"""The text of ``--help``: the configuration files themselves, whose comments say what each value means."""
+
+from pathlib import Path
+
+import yaml
+
+USAGE = {
+    "train": """\
+usage: python -m rnn_imdb.train [KEY=VALUE ...] [-m KEY=VALUE,VALUE ...]
+
+Train a tanh RNN on IMDB reviews, then score the test reviews with the epoch
+that validated best. Examples:
+
+  python -m rnn_imdb.train model.readout=all trainer.max_epochs=5
+  python -m rnn_imdb.train experiment=lecture_all seed=1
+  python -m rnn_imdb.train -m model.state_dim=16,32,64 seed=0,1,2
+""",
+    "evaluate": """\
+usage: python -m rnn_imdb.evaluate checkpoint=PATH [KEY=VALUE ...]
+
+Score a checkpoint on reviews it was not trained on. Examples:
+
+  python -m rnn_imdb.evaluate checkpoint=experiments/runs/RUN
+  python -m rnn_imdb.evaluate checkpoint=RUN/checkpoints/last.ckpt \\
+      data=aclimdb data.root=aclImdb_v1.tar.gz
+""",
+}
+
+
+def help_text(root: Path, name: str) -> str:
+    """Usage, options and their defaults of the command whose configuration is ``root``/``name``.yaml."""
+    file = root / f"{name}.yaml"
+    parts = [USAGE[name], "Options and their defaults:", "", _options(file)]
+    for entry in yaml.safe_load(file.read_text())["defaults"]:
+        if not isinstance(entry, dict):
+            continue
+        group, option = next(iter(entry.items()))
+        if group.startswith("override "):
+            continue
+        parts += ["", f"{group}={option or ''}"]
+        for path in sorted((root / group).glob("*.yaml")):
+            parts.append(f"  # {path.stem}: {_summary(path)}")
+        if option is not None:
+            parts.append(_indented(_with_base(root, root / group / f"{option}.yaml")))
+    parts += ["", "More of Hydra (sweeps, tab completion, printing a configuration): --hydra-help"]
+    return "\n".join(parts)
+
+
+def _summary(path: Path) -> str:
+    """The comment that opens a file."""
+    return next(
+        line.lstrip("# ").rstrip(".") for line in path.read_text().splitlines() if not line.startswith("# @package")
+    )
+
+
+def _with_base(root: Path, path: Path) -> str:
+    """The options of a file and of the base file it starts from."""
+    content = yaml.safe_load(path.read_text()) or {}
+    bases = [entry for entry in content.get("defaults", []) if str(entry).startswith("/base/")]
+    files = [path, *(root / f"{base.strip('/').partition('@')[0]}.yaml" for base in bases)]
+    return "\n".join(_options(file) for file in files)
+
+
+def _options(path: Path) -> str:
+    """A file without its opening comment and what concerns only Hydra."""
+    kept, skipping = [], False
+    for line in path.read_text().splitlines():
+        if not line.startswith((" ", "-")):
+            skipping = line.startswith(("defaults:", "hydra:", "#"))
+        if not skipping:
+            kept.append(line)
+    return "\n".join(kept).strip("\n")
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" if line else line for line in text.splitlines())

@@ -1,0 +1,117 @@
+"""Training, validation and test of a classifier, for Lightning's Trainer."""
+
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import MeanMetric, Metric
+from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryCalibrationError, BinaryF1Score
+
+from rnn_imdb.choices import OPTIMIZERS
+from rnn_imdb.classifier import ReviewClassifier
+
+STAGES = ("train", "validation", "test")
+TRAINING_METRICS = {"accuracy": BinaryAccuracy}
+EVALUATION_METRICS = {
+    **TRAINING_METRICS,
+    "auroc": BinaryAUROC,
+    "f1": BinaryF1Score,
+    "calibration_error": BinaryCalibrationError,
+}
+
+
+class SentimentModule(L.LightningModule):
+    """Binary cross-entropy on the logit, and metrics over whole epochs.
+
+    Logged: ``train/loss_step`` by step; ``loss`` and ``accuracy`` of ``train``, ``validation`` and ``test`` by
+    epoch; ``test`` adds AUROC, F1 and the expected calibration error (15 bins). Training figures are those of the
+    running epoch, each batch scored before its own update, as Keras shows them.
+
+    Args:
+        classifier: tokens (B, T) → logits (B,).
+        optimizer: a name in ``rnn_imdb.choices.OPTIMIZERS``.
+        learning_rate: step size.
+        optimizer_options: further arguments of the optimizer.
+    """
+
+    def __init__(
+        self,
+        classifier: ReviewClassifier,
+        *,
+        optimizer: str = "rmsprop",
+        learning_rate: float = 0.001,
+        optimizer_options: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.optimizer_options = optimizer_options or {}
+        self._metrics: dict[str, dict[str, Metric]] = {
+            stage: {
+                name: kind() for name, kind in (EVALUATION_METRICS if stage == "test" else TRAINING_METRICS).items()
+            }
+            for stage in STAGES
+        }
+        # logits and labels of the running epochs: one update of the metrics an epoch costs less than one a batch
+        self._outputs: dict[str, list[tuple[Tensor, Tensor]]] = {stage: [] for stage in STAGES}
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits (B,) of reviews (B, T)."""
+        return self.classifier(tokens)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        loss = self._step("train", batch)
+        self.log("train/loss_step", loss)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._step("validation", batch)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._step("test", batch)
+
+    def _step(self, stage: str, batch: tuple[Tensor, Tensor]) -> Tensor:
+        tokens, labels = batch
+        logits = self.classifier(tokens)
+        self._outputs[stage].append((logits.detach(), labels))
+        return F.binary_cross_entropy_with_logits(logits, labels)
+
+    def on_train_epoch_start(self) -> None:
+        self._outputs["train"].clear()
+
+    def on_train_epoch_end(self) -> None:
+        self._log_epoch("train")
+
+    def on_validation_epoch_start(self) -> None:
+        self._outputs["validation"].clear()
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_epoch("validation")
+
+    def on_test_epoch_start(self) -> None:
+        self._outputs["test"].clear()
+
+    def on_test_epoch_end(self) -> None:
+        self._log_epoch("test")
+
+    def _log_epoch(self, stage: str) -> None:
+        logits, labels = (torch.cat(parts).float() for parts in zip(*self._outputs[stage], strict=True))
+        self._outputs[stage].clear()
+        losses = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+        self._log_metric(f"{stage}/loss", MeanMetric(), losses)
+        # torchmetrics guesses whether it got logits, so it is given probabilities
+        for name, metric in self._metrics[stage].items():
+            self._log_metric(f"{stage}/{name}", metric, logits.sigmoid(), labels.int())
+
+    def _log_metric(self, name: str, metric: Metric, *values: Tensor) -> None:
+        metric.to(self.device).update(*values)
+        # over all processes where there are several
+        self.log(name, metric.compute())
+        metric.reset()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        kind = getattr(torch.optim, OPTIMIZERS[self.optimizer])
+        return kind(self.parameters(), lr=self.learning_rate, **self.optimizer_options)

@@ -1,0 +1,74 @@
+"""The recurrence of the tanh RNN over a whole sequence: one function, several backends."""
+
+from collections.abc import Callable
+from importlib import import_module
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from rnn_imdb.choices import SCANS
+
+Scan = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+
+
+def tanh_scan(
+    projected: Float[Tensor, "batch time state"],
+    weight: Float[Tensor, "state state"],
+    initial_state: Float[Tensor, "batch state"],
+    mask: Bool[Tensor, "batch time"] | None = None,
+    backend: str = "auto",
+) -> Float[Tensor, "batch time state"]:
+    """All states of a tanh recurrence,
+
+        h_t = tanh(projected_t + W h_{t-1})        h_t = h_{t-1} where ``mask`` is False
+
+    Args:
+        projected: input part of each step, for example ``A_x x_t + b``, (B, T, H).
+        weight: recurrent weights W, (H, H).
+        initial_state: h_0, (B, H).
+        mask: True at real steps, (B, T); None means that all are real.
+        backend: a name in ``rnn_imdb.choices.SCANS``, or ``auto``.
+
+    Returns:
+        h_1 .. h_T, (B, T, H).
+
+    Raises:
+        ValueError: a shape, dtype or device does not fit the others, or there is no such backend.
+    """
+    _check(projected, weight, initial_state, mask)
+    return find_scan(backend)(projected, weight, initial_state, mask)
+
+
+def find_scan(backend: str) -> Scan:
+    """The function behind the name ``backend``.
+
+    Raises:
+        ValueError: there is no such backend.
+    """
+    name = "bptt" if backend == "auto" else backend
+    if name not in SCANS:
+        raise ValueError(f"backend must be auto or one of {', '.join(SCANS)}, got {backend!r}")
+    return import_module(SCANS[name]).scan
+
+
+def _check(projected: Tensor, weight: Tensor, initial_state: Tensor, mask: Tensor | None) -> None:
+    if projected.ndim != 3 or 0 in projected.shape:
+        raise ValueError(f"projected must have a shape (B, T, H) without zeros, got {tuple(projected.shape)}")
+    batch, time, state = projected.shape
+    expected = {"weight": (weight, (state, state)), "initial_state": (initial_state, (batch, state))}
+    for name, (tensor, shape) in expected.items():
+        if tuple(tensor.shape) != shape:
+            raise ValueError(
+                f"{name} must have shape {shape} beside projected {(batch, time, state)}, got {tuple(tensor.shape)}"
+            )
+        if tensor.dtype != projected.dtype or tensor.device != projected.device:
+            raise ValueError(
+                f"{name} must be {projected.dtype} on {projected.device} like projected, "
+                f"got {tensor.dtype} on {tensor.device}"
+            )
+    if not projected.is_floating_point():
+        raise ValueError(f"projected must be of a floating dtype, got {projected.dtype}")
+    if mask is not None and (tuple(mask.shape) != (batch, time) or str(mask.dtype) != "torch.bool"):
+        raise ValueError(f"mask must be torch.bool of shape {(batch, time)}, got {mask.dtype} {tuple(mask.shape)}")
+    if mask is not None and mask.device != projected.device:
+        raise ValueError(f"mask must be on {projected.device} like projected, got {mask.device}")

@@ -1,0 +1,79 @@
+"""From text to tokens, and from tokens to indices. The only place that uses torchtext."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from itertools import count
+from typing import cast
+
+import numpy as np
+
+PAD, UNKNOWN = "<pad>", "<unk>"
+PAD_INDEX, UNKNOWN_INDEX = 0, 1
+
+
+@cache
+def _tokenizer() -> Callable[[str], list[str]]:
+    # importing torchtext takes a second, and a start on a warm cache needs no tokenizer
+    from torchtext.data.utils import get_tokenizer
+
+    return cast(Callable[[str], list[str]], get_tokenizer("basic_english"))
+
+
+def tokenize(text: str) -> list[str]:
+    """Split ``text`` as torchtext's ``basic_english`` does: lower case, punctuation apart, ``<br />`` dropped."""
+    return _tokenizer()(text)
+
+
+class Vocabulary:
+    """Words and their indices: ``<pad>`` is 0, ``<unk>`` is 1, then words from frequent to rare.
+
+    Args:
+        words: all words in the order of their indices, the two special ones first.
+
+    Raises:
+        ValueError: the special words are not where they belong, or a word stands twice.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        if list(words[:2]) != [PAD, UNKNOWN]:
+            raise ValueError(f"a vocabulary starts with {PAD!r} and {UNKNOWN!r}, got {list(words[:2])!r}")
+        self.words = list(words)
+        # text that spells out "<pad>" is an unknown word, not padding
+        self._index = {word: i for word, i in zip(words, count()) if i > UNKNOWN_INDEX}
+        if len(self._index) != len(words) - 2:
+            raise ValueError("a vocabulary holds each word once, got a repeated word")
+
+    @classmethod
+    def build(cls, counts: Counter[str], size: int) -> "Vocabulary":
+        """The ``size`` most frequent words, special ones included; equally frequent words in alphabetical order."""
+        from torchtext.vocab import Vocab
+
+        return cls(Vocab(counts, max_size=size - 2, specials=[PAD, UNKNOWN]).itos)
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def encode(self, tokens: Iterable[str]) -> list[int]:
+        """Indices of ``tokens``; a word outside the vocabulary becomes 1."""
+        return [self._index.get(token, UNKNOWN_INDEX) for token in tokens]
+
+    def count_known(self, tokens: Iterable[str]) -> int:
+        """How many of ``tokens`` are in the vocabulary."""
+        return sum(token in self._index for token in tokens)
+
+    def decode(self, indices: Iterable[int]) -> list[str]:
+        """Words at ``indices``."""
+        return [self.words[i] for i in indices]
+
+
+def fit_length(indices: np.ndarray, length: int, padding: str, truncation: str) -> np.ndarray:
+    """Cut or pad ``indices`` (N,) to (``length``,).
+
+    ``truncation="pre"`` drops the beginning and keeps the last words, ``"post"`` the reverse; ``padding="pre"``
+    puts zeros in front, ``"post"`` behind. The lecture uses ``pre`` for both, as Keras's pad_sequences does.
+    """
+    if len(indices) > length:
+        indices = indices[-length:] if truncation == "pre" else indices[:length]
+    missing = length - len(indices)
+    return np.pad(indices, (missing, 0) if padding == "pre" else (0, missing), constant_values=PAD_INDEX)
