@@ -1,15 +1,19 @@
 """From a configuration to the objects of a training."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 
 from rnn_imdb.callbacks.bars import Bars
-from rnn_imdb.checkpoint import build_classifier
+from rnn_imdb.checkpoint import BEST, build_classifier
 from rnn_imdb.data import IMDBDataModule
 from rnn_imdb.errors import UserError
 from rnn_imdb.module import SentimentModule
@@ -32,30 +36,39 @@ def build_module(config: Mapping[str, Any], vocabulary_size: int) -> SentimentMo
     )
 
 
+@contextmanager
+def refusals(*errors: type[Exception]) -> Iterator[None]:
+    """Turn ``errors``, by which Lightning or Hydra refuse their arguments, into a UserError."""
+    try:
+        yield
+    except errors as error:
+        raise UserError(
+            "trainer, callbacks and logger must have arguments that Lightning accepts, but it says: "
+            f"{error.__cause__ or error}",
+            exit_code=2,
+        ) from error
+
+
 def build_trainer(config: DictConfig, folder: Path, callbacks: list[L.Callback]) -> L.Trainer:
     """Lightning's Trainer of the groups ``trainer``, ``callbacks`` and ``logger``, writing into ``folder``.
 
     Raises:
-        UserError: the Trainer, a callback or a logger refuses its arguments.
+        UserError: one of them refuses its arguments.
     """
     arguments = dict(config.trainer)
-    bars = arguments.pop("enable_progress_bar")
-    try:
+    bars = [Bars()] if arguments.pop("enable_progress_bar") else []
+    with refusals(MisconfigurationException, InstantiationException, TypeError, ValueError):
+        configured = [instantiate(entry) for entry in config.callbacks.values()]
+        for callback in configured:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str(folder / BEST.parent)
         return L.Trainer(
             **arguments,
             logger=[instantiate(entry, save_dir=str(folder)) for entry in config.logger.values()],
-            callbacks=[
-                *([Bars()] if bars else []),
-                *callbacks,
-                *(instantiate(entry) for entry in config.callbacks.values()),
-            ],
+            callbacks=[*bars, *callbacks, *configured],
             default_root_dir=folder,
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
         )
-    except Exception as error:
-        raise UserError(
-            f"trainer, callbacks and logger must be arguments that Lightning accepts, got: {error}", exit_code=2
-        ) from error

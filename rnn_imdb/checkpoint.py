@@ -1,6 +1,5 @@
 """Checkpoints that stand on their own: what goes in, and how to open them."""
 
-import pickle
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -107,8 +106,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     remedy = "name a checkpoint that python -m rnn_imdb.train wrote"
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path} must be a checkpoint of plain values and tensors ({reason}): {remedy}") from error
     try:
         own = content["rnn_imdb"]

@@ -26,8 +26,8 @@ class SentimentModule(L.LightningModule):
     """Binary cross-entropy on the logit, and metrics over whole epochs.
 
     Logged: ``train/loss_step`` by step; ``loss`` and ``accuracy`` of ``train``, ``validation`` and ``test`` by
-    epoch; ``test`` adds AUROC, F1 and the expected calibration error (15 bins). Training figures are those of the
-    running epoch, each batch scored before its own update, as Keras shows them.
+    epoch, and ``learning_rate``; ``test`` adds AUROC, F1 and the expected calibration error (15 bins). Training
+    figures are those of the running epoch, each batch scored before its own update, as Keras shows them.
 
     Args:
         classifier: tokens (B, T) → logits (B,).
@@ -84,6 +84,7 @@ class SentimentModule(L.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self._log_epoch("train")
+        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_validation_epoch_start(self) -> None:
         self._outputs["validation"].clear()

@@ -4,8 +4,6 @@ Each readout is a module with ``features``, the size F of what it gives, and
 ``forward(states (B, T, H), mask (B, T) or None) -> (B, F)``. Steps where the mask is False are padding.
 """
 
-from typing import Protocol
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -17,12 +15,16 @@ Mask = Bool[Tensor, "batch time"] | None
 Features = Float[Tensor, "batch features"]
 
 
-class Readout(Protocol):
-    """What the classifier asks of a readout."""
+class Readout(nn.Module):
+    """States (B, T, H) → features (B, F).
 
-    features: int
+    Args:
+        features: F.
+    """
 
-    def __call__(self, states: Tensor, mask: Tensor | None) -> Tensor: ...
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.features = features
 
 
 def make_readout(name: str, *, state_dim: int, sequence_length: int) -> Readout:
@@ -36,26 +38,24 @@ def make_readout(name: str, *, state_dim: int, sequence_length: int) -> Readout:
     return globals()[READOUTS[name]](state_dim, sequence_length)
 
 
-class LastState(nn.Module):
+class LastState(Readout):
     """h_T: the lecture's first model. Padding behind the review is safe only under a mask, which carries h on."""
 
     def __init__(self, state_dim: int, sequence_length: int) -> None:
-        super().__init__()
-        self.features = state_dim
+        super().__init__(features=state_dim)
 
     def forward(self, states: States, mask: Mask = None) -> Features:
         return states[:, -1]
 
 
-class AllStates(nn.Module):
+class AllStates(Readout):
     """[h_1; ...; h_T]: the lecture's second model, whose head has a weight for each state of each step.
 
     Zeros stand where the mask is False. The head fixes T, so a review moved by one step is another input.
     """
 
     def __init__(self, state_dim: int, sequence_length: int) -> None:
-        super().__init__()
-        self.features = state_dim * sequence_length
+        super().__init__(features=state_dim * sequence_length)
 
     def forward(self, states: States, mask: Mask = None) -> Features:
         if mask is not None:
@@ -63,12 +63,11 @@ class AllStates(nn.Module):
         return states.flatten(1)
 
 
-class MeanState(nn.Module):
+class MeanState(Readout):
     """Σ_t h_t / T, over the real steps; zeros for a review without any."""
 
     def __init__(self, state_dim: int, sequence_length: int) -> None:
-        super().__init__()
-        self.features = state_dim
+        super().__init__(features=state_dim)
 
     def forward(self, states: States, mask: Mask = None) -> Features:
         if mask is None:
@@ -77,12 +76,11 @@ class MeanState(nn.Module):
         return (states * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
 
 
-class MaxState(nn.Module):
+class MaxState(Readout):
     """max_t h_t for each component, over the real steps; zeros for a review without any."""
 
     def __init__(self, state_dim: int, sequence_length: int) -> None:
-        super().__init__()
-        self.features = state_dim
+        super().__init__(features=state_dim)
 
     def forward(self, states: States, mask: Mask = None) -> Features:
         if mask is None:
@@ -92,7 +90,7 @@ class MaxState(nn.Module):
         return highest * mask.any(dim=1, keepdim=True)
 
 
-class AttentionState(nn.Module):
+class AttentionState(Readout):
     """Σ_t a_t h_t with a = softmax_t(v · h_t) over the real steps; zeros for a review without any.
 
     Raffel and Ellis, Feed-Forward Networks with Attention Can Solve Some Long-Term Memory Problems (2016), with a
@@ -100,8 +98,7 @@ class AttentionState(nn.Module):
     """
 
     def __init__(self, state_dim: int, sequence_length: int) -> None:
-        super().__init__()
-        self.features = state_dim
+        super().__init__(features=state_dim)
         self.v = nn.Parameter(torch.zeros(state_dim))
 
     def forward(self, states: States, mask: Mask = None) -> Features:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from tqdm import tqdm
 
@@ -28,6 +28,7 @@ class Review(NamedTuple):
     half: str
 
 
+@runtime_checkable
 class Source(Protocol):
     """Labelled reviews that can tell, without being read whole, whether they are still the same."""
 

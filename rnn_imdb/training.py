@@ -7,11 +7,12 @@ from typing import Any
 
 import lightning.pytorch as L
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 
 from rnn_imdb import session
-from rnn_imdb.build import build_data, build_module, build_trainer
+from rnn_imdb.build import build_data, build_module, build_trainer, refusals
 from rnn_imdb.callbacks.record import Record
 from rnn_imdb.callbacks.table import EpochTable
 from rnn_imdb.checkpoint import open_checkpoint, record
@@ -45,14 +46,16 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     trainer = build_trainer(config, folder, [table, Record(record(config, data.vocabulary, data.split("train")))])
     print(_summary(config, data, module.classifier, folder), flush=True)
 
-    trainer.fit(module, data)
+    with refusals(MisconfigurationException):
+        trainer.fit(module, data)
     if config.trainer.fast_dev_run:
         return {}
     best = open_checkpoint(folder)
     metrics: dict[str, Any] = {name: value for name, value in table.rows[best.epoch].items() if "/" in name}
     if config.test:
         module.classifier.load_state_dict(best.weights)
-        metrics |= trainer.test(module, data, verbose=False)[0]
+        with refusals(MisconfigurationException):
+            metrics |= trainer.test(module, data, verbose=False)[0]
         print(f"test of epoch {best.epoch + 1}: {format_metrics(metrics, 'test')}")
     metrics |= {
         "parameters": sum(parameter.numel() for parameter in module.parameters()),

@@ -1,5 +1,6 @@
 """A line of figures for each epoch, on standard output and kept for later."""
 
+import math
 import time
 from typing import Any
 
@@ -22,6 +23,7 @@ class EpochTable(Checkpoint):
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
         self._started = 0.0
+        self._validated = False
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}
@@ -34,9 +36,16 @@ class EpochTable(Checkpoint):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._started = time.monotonic()
+        self._validated = False
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._validated = True
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         row = {name: float(value) for name, value in trainer.callback_metrics.items() if not name.endswith("_step")}
+        if not self._validated:
+            # Lightning still shows the figures of the last validation
+            row |= dict.fromkeys(("validation/loss", "validation/accuracy"), math.nan)
         row |= {"epoch": trainer.current_epoch, "seconds": time.monotonic() - self._started}
         self.rows.append(row)
         tqdm.write(

@@ -47,7 +47,7 @@ class _TanhScan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     # one output, so one gradient
-    def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         states, weight, mask = ctx.saved_tensors
         time = len(states) - 1
         # δ is filled in where the gradient of the states stood
@@ -67,4 +67,4 @@ class _TanhScan(torch.autograd.Function):
         if mask is None:
             chain = delta[0] @ weight
         grad_weight = delta.flatten(0, 1).T @ states[:-1].flatten(0, 1)
-        return delta.transpose(0, 1), grad_weight, chain, None  # pyright: ignore[reportReturnType] the mask has no gradient
+        return delta.transpose(0, 1), grad_weight, chain, None

@@ -1,0 +1,118 @@
+"""What the tests share: checked shapes, a small archive of the official layout, and the official one where it is."""
+
+import io
+import os
+import random
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from jaxtyping import install_import_hook
+from omegaconf import DictConfig
+
+# every annotated tensor function of the package checks its shapes while the tests run
+TENSOR_MODULES = [f"rnn_imdb.{name}" for name in ("scan", "cell", "readout", "classifier")]
+_hook = install_import_hook(TENSOR_MODULES, "beartype.beartype")
+
+from rnn_imdb import config  # noqa: E402 after the hook
+
+# small tensors gain nothing from threads, which wait for each other when the machine is busy
+torch.set_num_threads(1)
+
+REVIEWS_PER_CLASS = 40
+GOOD = ("wonderful", "moving", "brilliant", "superb", "touching")
+BAD = ("awful", "boring", "terrible", "dull", "wasted")
+NEUTRAL = ("the", "film", "plot", "actor", "scene", "music", "story", "and", "with", "of", "a", "this")
+
+
+def write_archive(path: Path, members: dict[str, bytes]) -> Path:
+    """A .tar.gz with ``members``."""
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def small_reviews(per_class: int = REVIEWS_PER_CLASS) -> dict[str, bytes]:
+    """Members of a small archive: reviews whose class a handful of words give away."""
+    generator = random.Random(0)
+    members = {"aclImdb/README": b"not a review"}
+    for half in ("train", "test"):
+        for folder, telling, rating in (("neg", BAD, 2), ("pos", GOOD, 9)):
+            for number in range(per_class):
+                words = generator.choices(NEUTRAL, k=generator.randint(5, 30)) + generator.choices(telling, k=4)
+                generator.shuffle(words)
+                text = f"{' '.join(words)}. Number {half} {number}!"
+                members[f"aclImdb/{half}/{folder}/{number}_{rating}.txt"] = text.encode()
+    return members
+
+
+def compose(name: str, *overrides: str) -> DictConfig:
+    """The checked configuration that a command would get."""
+    config.register()
+    folder = config.conf_folder()
+    with initialize_config_dir(str(folder / name if (folder / name).is_dir() else folder), version_base="1.3"):
+        composed = hydra_compose(name, overrides=list(overrides))
+    config.check(composed)
+    return composed
+
+
+@pytest.fixture(scope="session")
+def small_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive of the official layout with 4 x 40 short reviews."""
+    return write_archive(tmp_path_factory.mktemp("archive") / "aclImdb_small.tar.gz", small_reviews())
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache of encoded reviews for the whole test session."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def small_data(small_archive: Path, cache_dir: Path) -> dict[str, Any]:
+    """Settings of the group ``data`` for the small archive."""
+    return {
+        "source": "aclimdb",
+        "root": str(small_archive),
+        "reviews_per_class": REVIEWS_PER_CLASS,
+        "cache_dir": str(cache_dir),
+        "sequence_length": 30,
+        "batch_size": 16,
+    }
+
+
+@pytest.fixture(scope="session")
+def small_overrides(small_data: dict[str, Any]) -> list[str]:
+    """Command-line overrides for a training that takes a second."""
+    data = [f"data.{name}={value}" for name, value in small_data.items() if name != "source"]
+    return ["data=aclimdb", *data, "trainer.accelerator=cpu"]
+
+
+@pytest.fixture(scope="session")
+def official_root() -> str:
+    """The official archive, where IMDB_ROOT names a local copy."""
+    root = os.environ.get("IMDB_ROOT")
+    if not root:
+        pytest.skip("IMDB_ROOT names no local copy of the official archive")
+    return root
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """Run ``python -m rnn_imdb.NAME ARGUMENTS`` as a user would, in an empty folder."""
+
+    def run(name: str, *arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+        defaults: dict[str, Any] = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 240}
+        return subprocess.run([sys.executable, "-m", f"rnn_imdb.{name}", *arguments], **(defaults | options))
+
+    return run

@@ -1,0 +1,219 @@
+"""Checkpoints on their own: opening, evaluating, predicting, and refusing what is none."""
+
+import io
+import json
+import os
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import compose
+
+from rnn_imdb import predict as predict_command
+from rnn_imdb.checkpoint import BEST, LAST, open_checkpoint
+from rnn_imdb.errors import UserError
+from rnn_imdb.evaluation import evaluate
+from rnn_imdb.predict import predict, shorten
+from rnn_imdb.training import train
+
+
+@pytest.fixture(scope="module")
+def trained(small_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder."""
+    folder = tmp_path_factory.mktemp("runs") / "trained"
+    learning = ("model.readout=mean", "model.mask_padding=true", "optimizer.learning_rate=0.01", "trainer.max_epochs=6")
+    train(compose("train", *small_overrides, *learning), folder)
+    return folder
+
+
+def metrics_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(is_plain(key) and is_plain(item) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(is_plain(item) for item in value)
+    return value is None or type(value) in (int, float, str, bool) or isinstance(value, torch.Tensor)
+
+
+@pytest.mark.parametrize("which", [BEST, LAST], ids=str)
+def test_checkpoint_holds_only_tensors_and_plain_values(trained: Path, which: Path) -> None:
+    content = torch.load(trained / which, weights_only=True)
+    del content["optimizer_states"], content["loops"], content["callbacks"]
+    assert is_plain(content)
+    own = content["rnn_imdb"]
+    assert own["vocabulary"][:2] == ["<pad>", "<unk>"]
+    assert own["config"]["model"]["readout"] == "mean"
+    assert own["versions"]["torch"] == torch.__version__
+    assert len(own["training_ids"]) == 64
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_evaluation_repeats_trainings_figures_to_the_last_digit(
+    trained: Path, split: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    scored = evaluate(trained, split=split)
+    expected = {name: value for name, value in metrics_of(trained).items() if name.startswith(f"{split}/")}
+    assert expected
+    assert {name: scored[name] for name in expected} == expected
+    written = json.loads((trained / f"evaluation_aclimdb_{split}.json").read_text())
+    assert {name: written[name] for name in scored} == scored
+
+
+def test_evaluation_as_a_command(trained: Path, command: Any, tmp_path: Path) -> None:
+    done = command("evaluate", f"checkpoint={trained / LAST}", "split=train", f"output={tmp_path / 'm.json'}")
+    assert done.returncode == 0, done.stderr
+    assert "train of aclimdb, 64 reviews: loss" in done.stdout
+    assert "train/auroc" in json.loads((tmp_path / "m.json").read_text())
+
+
+def test_scoring_training_reviews_is_refused_unless_asked_for(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"was trained on \d+ of the 16 reviews of this validation split"):
+        evaluate(trained, split="validation", data={"split_seed": 1})
+    scored = evaluate(trained, split="train", data={"split_seed": 1}, output=str(tmp_path / "train.json"))
+    assert scored["train/accuracy"] > 0.5
+
+
+def test_official_training_reviews_are_recognised_in_the_embedded_source(
+    trained: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rnn_imdb import evaluation
+
+    data = {"source": "embedded", "cache_dir": str(cache_dir)}
+    reviews = evaluation.build_data(
+        evaluation._data_settings(open_checkpoint(trained).config["data"], data),
+        vocabulary=open_checkpoint(trained).vocabulary,
+    )
+    ids = np.sort(reviews.split("test").ids)[:7]
+    opened = open_checkpoint(trained)
+    pretended = type(opened)(**{**vars(opened), "training_ids": ids})
+    monkeypatch.setattr(evaluation, "open_checkpoint", lambda _: pretended)
+    with pytest.raises(UserError, match="was trained on 7 of the 2,500 reviews of this test split"):
+        evaluate(trained, data=data)
+
+
+def test_other_length_is_scored_where_the_head_allows_it(trained: Path, tmp_path: Path) -> None:
+    scored = evaluate(trained, data={"sequence_length": 60}, output=str(tmp_path / "longer.json"))
+    assert scored["test/accuracy"] > 0.5
+
+
+def test_other_length_is_refused_where_the_head_fixes_it(small_overrides: list[str], tmp_path: Path) -> None:
+    train(compose("train", *small_overrides, "model.readout=all", "trainer.max_epochs=1"), tmp_path / "all")
+    with pytest.raises(UserError, match=r"data.sequence_length must be 30 .* got 60"):
+        evaluate(tmp_path / "all", data={"sequence_length": 60})
+
+
+def test_predictions_follow_the_words(trained: Path) -> None:
+    good, bad = predict(open_checkpoint(trained), ["A wonderful, superb film. Moving!", "awful plot, boring and dull"])
+    assert (good.label, bad.label) == ("positive", "negative")
+    assert good.probability > 0.5 > bad.probability
+    assert (good.words, good.known_words) == (8, 7)
+
+
+def test_prediction_equals_the_batch_of_training(trained: Path, small_data: dict[str, Any]) -> None:
+    from rnn_imdb.build import build_data
+
+    opened = open_checkpoint(trained)
+    data = build_data(small_data, vocabulary=opened.vocabulary)
+    tokens = torch.from_numpy(data.split("test").tokens[:5].astype(np.int64))
+    texts = [" ".join(opened.vocabulary.decode(row[row > 0].tolist())) for row in tokens]
+    with torch.inference_mode():
+        expected = opened.classifier()(tokens).sigmoid()
+    actual = [prediction.probability for prediction in predict(opened, texts)]
+    torch.testing.assert_close(torch.tensor(actual), expected)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["naïve café 🎬 فيلم 映画", "\x00\x1b[31mred", "<pad> <unk>", "\ud800 lone", "a" * 100_000, "word " * 100_000],
+)
+def test_any_text_gets_an_answer(trained: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    predict_command.main([str(trained), text])
+    printed = capsys.readouterr().out
+    assert printed.startswith(("positive", "negative"))
+    assert printed.count("\n") == 1
+    assert "\x1b" not in printed
+
+
+@pytest.mark.parametrize("text", ["", "  \n\t ", '""'])
+def test_text_without_words_is_a_clear_error(trained: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="1"):
+        predict_command.main([str(trained), text])
+    assert "must have at least one word" in capsys.readouterr().err
+
+
+def test_predict_reads_files_and_standard_input(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "review.txt").write_bytes(b"\xff\xfe brilliant and touching \x00 film")
+    predict_command.main([str(trained), "--json", "--file", str(tmp_path / "review.txt"), "dull"])
+    parsed = json.loads(capsys.readouterr().out)
+    assert [item["label"] for item in parsed] == ["negative", "positive"]
+    assert set(parsed[0]) == {"label", "probability", "words", "known_words", "read_words"}
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(os.urandom(10_000_000))))
+    predict_command.main([str(trained)])
+    assert capsys.readouterr().out.startswith(("positive", "negative"))
+
+
+def test_missing_file_is_a_clear_error(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        predict_command.main([str(trained), "--file", "nowhere.txt"])
+    assert "must be readable, got nowhere.txt (No such file" in capsys.readouterr().err
+
+
+def test_shorten_keeps_to_one_line() -> None:
+    assert shorten("one\ntwo\tthree\x07four", 80) == "one two three four"
+    assert shorten("word " * 50, 20) == "word word word wo..."
+
+
+class Evil:
+    """A pickle that would create a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_checkpoint_that_runs_code_is_refused_unrun(tmp_path: Path) -> None:
+    torch.save({"rnn_imdb": Evil(tmp_path / "owned")}, tmp_path / "zip.ckpt")
+    (tmp_path / "plain.ckpt").write_bytes(pickle.dumps(Evil(tmp_path / "owned"), protocol=2))
+    for name in ("zip.ckpt", "plain.ckpt"):
+        with pytest.raises(UserError, match="must be a checkpoint of plain values and tensors"):
+            open_checkpoint(tmp_path / name)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_damaged_and_foreign_checkpoints_are_refused(trained: Path, tmp_path: Path) -> None:
+    whole = (trained / BEST).read_bytes()
+    (tmp_path / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "empty.ckpt").write_bytes(b"")
+    (tmp_path / "text.ckpt").write_text("a checkpoint, honestly")
+    for name in ("cut.ckpt", "empty.ckpt", "text.ckpt"):
+        with pytest.raises(UserError, match=f"{name} must be a checkpoint of plain values"):
+            open_checkpoint(tmp_path / name)
+    torch.save({"state_dict": {}, "epoch": 1}, tmp_path / "foreign.ckpt")
+    torch.save([1, 2], tmp_path / "list.ckpt")
+    for name in ("foreign.ckpt", "list.ckpt"):
+        with pytest.raises(UserError, match=f"{name} must be a checkpoint of rnn_imdb"):
+            open_checkpoint(tmp_path / name)
+    content = torch.load(trained / BEST, weights_only=True)
+    content["rnn_imdb"]["config"]["model"]["state_dim"] = 31
+    torch.save(content, tmp_path / "other.ckpt")
+    with pytest.raises(UserError, match="must hold weights that fit its configuration"):
+        open_checkpoint(tmp_path / "other.ckpt").classifier()
+
+
+def test_missing_checkpoints_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"gone.ckpt does not exist"):
+        open_checkpoint(tmp_path / "gone.ckpt")
+    with pytest.raises(UserError, match=r"a run folder must hold checkpoints/best.ckpt"):
+        open_checkpoint(tmp_path)

@@ -1,0 +1,131 @@
+"""The package as users get it: a wheel outside the checkout, the README's commands, the tree of imports."""
+
+import ast
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import REVIEWS_PER_CLASS
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "rnn_imdb"
+
+
+def run(*command: str | Path, **options: Any) -> "subprocess.CompletedProcess[str]":
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=240, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def installed_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds the package as a wheel installs it, built from a copy of the sources."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    for name in ("rnn_imdb", "conf"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, source)
+    pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
+    run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, source)
+    (wheel,) = folder.glob("*.whl")
+    run(*pip, "install", "--no-deps", "--no-index", "--target", folder / "site", wheel)
+    return folder / "site"
+
+
+def test_wheel_trains_outside_the_checkout(installed_wheel: Path, small_overrides: list[str], tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(installed_wheel)}
+    where = run(sys.executable, "-c", "import rnn_imdb; print(rnn_imdb.__file__)", cwd=tmp_path, env=environment)
+    assert Path(where.stdout.strip()).is_relative_to(installed_wheel)
+    train = (sys.executable, "-m", "rnn_imdb.train", *small_overrides, "trainer.max_epochs=1")
+    assert "test of epoch 1" in run(*train, cwd=tmp_path, env=environment).stdout
+    conf = {path.relative_to(ROOT / "conf") for path in (ROOT / "conf").rglob("*.yaml")}
+    inside = installed_wheel / "rnn_imdb" / "conf"
+    assert {path.relative_to(inside) for path in inside.rglob("*.yaml")} == conf
+
+
+def readme_commands() -> list[str]:
+    """Lines of the README's shell blocks that run this project."""
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line for line in lines if "rnn_imdb." in line]
+
+
+def test_readme_starts_with_the_two_commands() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert "pip install -e '.[embedded]' && python -m rnn_imdb.train" in text
+    assert "pip install -e '.[test]' && python -m pytest" in text
+
+
+@pytest.fixture(scope="module")
+def trained_run(small_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("readme")
+    run(
+        *(sys.executable, "-m", "rnn_imdb.train", *small_overrides, "trainer.max_epochs=1"),
+        f"hydra.run.dir={folder / 'RUN'}",
+        cwd=folder,
+    )
+    return folder
+
+
+@pytest.mark.parametrize("line", readme_commands())
+def test_readme_command_runs(line: str, trained_run: Path, small_overrides: list[str], tmp_path: Path) -> None:
+    """Each command as it stands, but on the small archive, for a few batches, and with a run that exists."""
+    module = re.search(r"python -m (rnn_imdb\.\w+)(.*)", line)
+    assert module is not None, line
+    arguments = shlex.split(module[2].split("|")[0])
+    arguments = [argument.replace("RUN", str(trained_run / "RUN")) for argument in arguments]
+    if module[1] == "rnn_imdb.train" and "--help" not in arguments:
+        # a sweep is composed and not run, and the last override of a key counts
+        arguments = [argument for argument in arguments if not argument.startswith("data")]
+        arguments += [*small_overrides, "trainer.fast_dev_run=1"]
+    if module[1] == "rnn_imdb.evaluate":
+        archive = next(argument for argument in small_overrides if argument.startswith("data.root="))
+        arguments = [argument for argument in arguments if not argument.startswith("data")]
+        arguments += [archive, f"data.reviews_per_class={REVIEWS_PER_CLASS}"]
+    run(sys.executable, "-m", module[1], *arguments, cwd=tmp_path, input="a fine film")
+
+
+def imports_of(path: Path) -> set[str]:
+    """Modules of this package that a file imports at its top level."""
+    names = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rnn_imdb"):
+            assert node.module is not None
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            names |= {name if is_module(name) else node.module for name in inner}
+    return names
+
+
+def is_module(name: str) -> bool:
+    path = ROOT / Path(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def test_imports_form_a_tree_without_cycles() -> None:
+    graph = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        graph[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = imports_of(path)
+    assert graph["rnn_imdb.cell"] == {"rnn_imdb.scan"}
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, " -> ".join((*above, name))
+        for below in graph[name]:
+            visit(below, (*above, name))
+
+    for name in graph:
+        visit(name, ())
+
+
+@pytest.mark.parametrize(
+    "module", ["rnn_imdb", "rnn_imdb.config", "rnn_imdb.cli", "rnn_imdb.train", "rnn_imdb.predict"]
+)
+def test_light_modules_do_not_import_torch(module: str) -> None:
+    run(sys.executable, "-c", f"import {module}, sys; assert 'torch' not in sys.modules")

@@ -1,0 +1,184 @@
+"""A whole run on a small archive: training, its folder, its repeatability, TensorBoard."""
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import compose
+from omegaconf import OmegaConf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+from rnn_imdb.cache import SPLITS
+from rnn_imdb.checkpoint import BEST, LAST
+from rnn_imdb.data import BatchSampler, ReviewDataset
+from rnn_imdb.errors import UserError
+from rnn_imdb.training import train
+
+Train = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def run(small_overrides: list[str], tmp_path: Path) -> Train:
+    """Train on the small archive, in ``tmp_path/FOLDER``."""
+
+    def go(*overrides: str, folder: str = "run") -> dict[str, Any]:
+        return train(compose("train", *small_overrides, *overrides), tmp_path / folder)
+
+    return go
+
+
+def weights(folder: Path, which: Path = LAST) -> dict[str, torch.Tensor]:
+    return torch.load(folder / which, weights_only=True)["state_dict"]
+
+
+def test_run_learns_and_leaves_its_folder(run: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = run("model.readout=mean", "optimizer.learning_rate=0.01", "trainer.max_epochs=6")
+    assert metrics["test/accuracy"] > 0.9
+    folder = tmp_path / "run"
+    assert json.loads((folder / "metrics.json").read_text()) == metrics
+    config = OmegaConf.load(folder / "config.yaml")
+    assert (config.model.state_dim, config.optimizer.learning_rate, config.seed) == (32, 0.01, 0)
+    assert (folder / BEST).is_file()
+    assert (folder / LAST).is_file()
+    printed = capsys.readouterr()
+    for text in ("readout mean", "validation", "6/6", "AUROC", "tensorboard --logdir", "rnn_imdb.predict"):
+        assert text in printed.out
+    for bar in ("epoch 1/6", "test:"):
+        assert bar in printed.err
+
+
+def test_best_checkpoint_is_the_one_with_the_lowest_validation_loss(run: Train, tmp_path: Path) -> None:
+    metrics = run("optimizer.learning_rate=0.03", "trainer.max_epochs=5", "callbacks.early_stopping.patience=5")
+    rows = torch.load(tmp_path / "run" / LAST, weights_only=True)["callbacks"]["EpochTable"]["rows"]
+    losses = [row["validation/loss"] for row in rows]
+    assert len(losses) == 5
+    assert losses[metrics["best_epoch"] - 1] == min(losses) == metrics["validation/loss"]
+
+
+def test_early_stopping_ends_a_run_that_no_longer_improves(run: Train) -> None:
+    # a learning rate far too high: the loss does not fall again
+    assert run("optimizer.learning_rate=5", "trainer.max_epochs=30")["epochs"] < 30
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_same_seed_gives_bitwise_the_same_weights(run: Train, tmp_path: Path, seed: int) -> None:
+    results = [run(f"seed={seed}", "trainer.max_epochs=2", folder=name) for name in ("a", "b")]
+    first, second = (weights(tmp_path / name) for name in ("a", "b"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    for result in results:
+        del result["seconds"]
+    assert results[0] == results[1]
+
+
+def test_other_seed_gives_other_weights(run: Train, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        run(f"seed={seed}", "trainer.max_epochs=1", folder=str(seed))
+    assert not torch.equal(weights(tmp_path / "0")["classifier.cell.A"], weights(tmp_path / "1")["classifier.cell.A"])
+
+
+def test_sampler_orders_depend_on_seed_and_epoch_alone() -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        sampler = BatchSampler(100, 32, seed)
+        sampler.set_epoch(epoch)
+        return [int(i) for batch in sampler for i in batch]
+
+    assert order(0, 1) == order(0, 1)
+    assert len({tuple(order(*key)) for key in ((0, 0), (0, 1), (1, 0), (1, 1))}) == 4
+
+
+def test_without_test_the_test_reviews_stay_unread(run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: set[int] = set()
+    getitem = ReviewDataset.__getitem__
+
+    def watched(self: ReviewDataset, positions: Any) -> Any:
+        read.add(id(self.split))
+        return getitem(self, positions)
+
+    monkeypatch.setattr(ReviewDataset, "__getitem__", watched)
+    metrics = run("test=false", "trainer.max_epochs=1")
+    assert len(read) == 2
+    assert "validation/accuracy" in metrics
+    assert not any(name.startswith("test/") for name in metrics)
+    run("trainer.max_epochs=1", folder="tested")
+    assert len(read) == 2 + len(SPLITS)
+
+
+def test_used_folder_is_never_written_over(run: Train, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("precious")
+    with pytest.raises(UserError, match=r"must be new or empty, but .*run is not"):
+        run()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.txt"]
+
+
+def test_fast_dev_run_keeps_nothing(run: Train, tmp_path: Path) -> None:
+    assert run("trainer.fast_dev_run=true") == {}
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.yaml"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["optimizer=adam"],
+        ["optimizer=adamw", "trainer.gradient_clip_val=1.0"],
+        ["optimizer=sgd", "trainer.accumulate_grad_batches=2"],
+        ["trainer.precision=bf16-mixed", "model.readout=attention"],
+        ["trainer.precision=64-true", "model.readout=all"],
+        ["model.mask_padding=true", "model.readout=mean", "data.padding=post"],
+        ["model.bias=false", "model.readout=max", "model.scan=reference"],
+        ["trainer.limit_train_batches=3", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1"],
+        ["+trainer.max_steps=6", "logger=csv", "trainer.max_epochs=2"],
+        ["logger=none", "data.truncation=post", "data.vocabulary_size=15"],
+    ],
+    ids=" ".join,
+)
+def test_options_work(run: Train, overrides: list[str]) -> None:
+    metrics = run("trainer.max_epochs=1", *overrides)
+    assert 0 < metrics["test/loss"] < 5
+
+
+def test_trainer_arguments_that_lightning_refuses_are_a_clear_error(run: Train) -> None:
+    with pytest.raises(UserError, match=r"must have arguments that Lightning accepts, .*nosuch"):
+        run("+trainer.nosuch=1")
+    with pytest.raises(UserError, match=r"check 0\.01 of the `val_dataloader`"):
+        run("trainer.limit_val_batches=0.01", folder="other")
+
+
+def test_tensorboard_shows_curves_and_one_hparams_entry(run: Train, tmp_path: Path) -> None:
+    metrics = run("trainer.max_epochs=2", "trainer.log_every_n_steps=1", "model.readout=mean", "seed=0")
+    events = EventAccumulator(str(tmp_path / "run")).Reload()
+    batches = len(BatchSampler(64, 16))
+    assert [event.step for event in events.Scalars("train/loss_step")] == list(range(2 * batches))
+    for tag in ("train/loss", "train/accuracy", "validation/loss", "validation/accuracy", "learning_rate"):
+        assert len(events.Scalars(tag)) == 2, tag
+    assert events.Scalars("test/accuracy")[0].value == pytest.approx(metrics["test/accuracy"])
+    assert events.Scalars("hparams/validation_loss")[0].value == pytest.approx(metrics["validation/loss"])
+    starts = [
+        # the module is generated, and a type checker does not see into it
+        plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info  # pyright: ignore[reportAttributeAccessIssue]
+        for tag, content in events.PluginTagToContent("hparams").items()
+        if tag == "_hparams_/session_start_info"
+    ]
+    assert len(starts) == 1
+    assert starts[0].hparams["model.readout"].string_value == "mean"
+    assert starts[0].hparams["seed"].number_value == 0
+    assert starts[0].hparams["parameters"].number_value == metrics["parameters"]
+
+
+def test_training_is_silent_but_for_its_own_lines(command: Any, small_overrides: list[str]) -> None:
+    done = command("train", *small_overrides, "trainer.max_epochs=1")
+    assert done.returncode == 0, done.stderr
+    for nag in ("Warning", "warn", "Tip", "TPU", "GPU", "Seed set", "LOCAL_RANK", "max_epochs", "sanity"):
+        assert nag not in done.stdout + done.stderr, nag
+
+
+def test_training_emits_no_python_warning(run: Train) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run("trainer.max_epochs=1")
+    assert [str(warning.message) for warning in caught] == []
