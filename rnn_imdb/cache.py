@@ -18,7 +18,7 @@ from rnn_imdb.text import Vocabulary, fit_length, tokenize
 
 SPLITS = ("train", "validation", "test")
 # raise when the encoding or the layout of the cache changes
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def encoded_reviews(
         own = _open(cache_dir / _name(key))
         if own is not None and own.vocabulary.words == vocabulary.words:
             return own
-        key["vocabulary"] = hashlib.sha256("\n".join(vocabulary.words).encode()).hexdigest()
+        key["vocabulary"] = _words_digest(vocabulary.words)
     folder = cache_dir / _name(key)
     found = _open(folder)
     if found is None:
@@ -163,23 +163,34 @@ def _write(folder: Path, encoded: EncodedReviews, key: dict[str, object]) -> Non
             for name, values in _files(encoded).items():
                 np.save(temporary / f"{name}.npy", values)
                 digests[name] = _digest(temporary / f"{name}.npy")
-            meta = {"key": key, "sha256": digests, "vocabulary": encoded.vocabulary.words}
+            words = encoded.vocabulary.words
+            meta = {"key": key, "sha256": digests, "vocabulary": words, "vocabulary_sha256": _words_digest(words)}
             (temporary / "meta.json").write_text(json.dumps(meta))
-            temporary.replace(folder)
+            _rename(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
-        # another process that encoded the same reviews was faster, and its folder serves
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            return
         raise UserError(
             f"the cache of encoded reviews cannot be written to {folder.parent} ({error}): make room there, or set "
             "data.cache_dir to a folder that can be written"
         ) from error
 
 
+def _rename(temporary: Path, folder: Path) -> None:
+    try:
+        temporary.replace(folder)
+    except OSError as error:
+        # another process that encoded the same reviews was faster, and its folder serves
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+
+
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _words_digest(words: list[str]) -> str:
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()
 
 
 def _open(folder: Path) -> EncodedReviews | None:
@@ -191,6 +202,8 @@ def _open(folder: Path) -> EncodedReviews | None:
         for name, digest in meta["sha256"].items():
             if _digest(folder / f"{name}.npy") != digest:
                 raise ValueError(f"{name}.npy has changed")
+        if _words_digest(meta["vocabulary"]) != meta["vocabulary_sha256"]:
+            raise ValueError("the vocabulary has changed")
         splits = {
             split: Split(
                 *(np.load(folder / f"{split}_{part}.npy", mmap_mode="r") for part in ("tokens", "labels", "ids"))
@@ -198,7 +211,7 @@ def _open(folder: Path) -> EncodedReviews | None:
             for split in SPLITS
         }
         return EncodedReviews(splits, Vocabulary(meta["vocabulary"]))
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
         print(f"the cache {folder} is damaged ({error}) and is built again")
         shutil.rmtree(folder, ignore_errors=True)
         return None

@@ -10,7 +10,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from rnn_imdb import config
 from rnn_imdb.errors import UserError
@@ -34,8 +34,10 @@ def run_hydra(name: str, task: Callable[[DictConfig], None]) -> None:
             config.check(composed)
             task(composed)
         except UserError as error:
-            _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
-            fail(str(error), error.exit_code)
+            _refuse(str(error), error.exit_code)
+        except OmegaConfBaseException as error:
+            # an interpolation is resolved only where its value is read
+            _refuse(_explain(error), 2)
 
     # Hydra's own report would add a traceback, or hide one of ours
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -43,6 +45,11 @@ def run_hydra(name: str, task: Callable[[DictConfig], None]) -> None:
         hydra.main(version_base="1.3", config_path=str(_root(name)), config_name=name)(checked)()
     except (HydraException, OmegaConfBaseException) as error:
         fail(_explain(error), 2)
+    except ValueError as error:
+        # what Hydra says of GROUP=null and GROUP=3 is no HydraException
+        if not str(error).startswith("Config group override"):
+            raise
+        fail(f"{error}: name a file of the group, as in data=embedded, or leave it out", 2)
     except KeyboardInterrupt:
         fail("interrupted", INTERRUPTED)
 
@@ -57,6 +64,11 @@ def fail(message: str, code: int) -> NoReturn:
     """Print ``message`` on standard error and end the process."""
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(code)
+
+
+def _refuse(message: str, code: int) -> NoReturn:
+    _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
+    fail(message, code)
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -81,6 +93,8 @@ def _explain(error: Exception) -> str:
         rule = config.rule_of(schema, name)
         problem = str(cause).splitlines()[0]
         return f"{key} must be {rule.text}: {problem}" if rule else f"{key}: {problem}"
+    if key and isinstance(cause, ValidationError):
+        return f"{key}: {str(cause).splitlines()[0]}"
     lines = [line for line in str(error).splitlines() if "See https://hydra.cc" not in line]
     # the search path says nothing about the option
     text = "\n".join(lines).split("Config search path:")[0].strip()

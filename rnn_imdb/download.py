@@ -2,6 +2,7 @@
 
 import os
 import socket
+from http.client import HTTPException
 from pathlib import Path
 
 from rnn_imdb.errors import UserError
@@ -24,7 +25,7 @@ def download(url: str, path: Path, sha256: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, os.fspath(path), hash_prefix=sha256, progress=True)
-    except (OSError, RuntimeError, EOFError) as error:
+    except (OSError, RuntimeError, HTTPException) as error:
         raise UserError(
             f"{url} could not be downloaded to {path} ({error}): try again, or download it by hand and set "
             "data.root (or IMDB_ROOT) to the file"

@@ -1,5 +1,6 @@
 """The text of ``--help``: the configuration files themselves, whose comments say what each value means."""
 
+import textwrap
 from pathlib import Path
 
 import yaml
@@ -27,6 +28,9 @@ Score a checkpoint on reviews it was not trained on. Examples:
 }
 
 
+_COMMENT = {"initial_indent": "  ", "subsequent_indent": "  #   "}
+
+
 def help_text(root: Path, name: str) -> str:
     """Usage, options and their defaults of the command whose configuration is ``root``/``name``.yaml."""
     file = root / f"{name}.yaml"
@@ -39,7 +43,7 @@ def help_text(root: Path, name: str) -> str:
             continue
         parts += ["", f"{group}={option or ''}"]
         for path in sorted((root / group).glob("*.yaml")):
-            parts.append(f"  # {path.stem}: {_summary(path)}")
+            parts.append(textwrap.fill(f"# {path.stem}: {_summary(path)}", 80, **_COMMENT))
         if option is not None:
             parts.append(_indented(_with_base(root, root / group / f"{option}.yaml")))
     parts += ["", "More of Hydra (sweeps, tab completion, printing a configuration): --hydra-help"]

@@ -1,6 +1,7 @@
 """Where labelled reviews come from: a Python package, or the official archive (packed, unpacked or downloaded)."""
 
 import csv
+import gzip
 import hashlib
 import io
 import os
@@ -112,6 +113,15 @@ class AclImdbReviews:
 
     def _locate(self) -> Path:
         """The ``aclImdb`` folder, or an archive of it; downloads where there is neither."""
+        try:
+            self.root.stat()
+        except FileNotFoundError:
+            # the official archive will be downloaded there
+            pass
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"data.root must be a folder or an archive, got one that cannot be read ({error})"
+            ) from error
         if self.root.is_file():
             return self.root
         if self.root.name.endswith((".tar.gz", ".tgz")):
@@ -139,19 +149,21 @@ class AclImdbReviews:
 
     def read(self) -> list[Review]:
         path = self._locate()
-        raw = self._read_archive(path) if path.is_file() else _read_folder(path)
+        raw = self._read_archive(path) if path.is_file() else self._read_folder(path)
         numbered: dict[tuple[str, int, int], Review] = {}
         with tqdm(raw, desc="reading reviews", total=4 * self.reviews_per_class, unit="review", leave=False) as bar:
             for name, content in bar:
                 half, label, number = _parse(name)
-                if len(content) > self.MAX_REVIEW_BYTES:
-                    raise UserError(
-                        f"a review must have at most {self.MAX_REVIEW_BYTES:,} bytes, but {name} in {path} has "
-                        f"{len(content):,}: replace the file, or the whole copy, by the official one"
-                    )
                 numbered[half, label, number] = Review(_decode(name, content), label, half)
         self._check_complete(path, Counter(key[:2] for key in numbered))
         return [numbered[key] for key in sorted(numbered)]
+
+    def _check_size(self, path: Path, name: str, size: int) -> None:
+        if size > self.MAX_REVIEW_BYTES:
+            raise UserError(
+                f"a review must have at most {self.MAX_REVIEW_BYTES:,} bytes, but {name} in {path} has {size:,}: "
+                "replace the file, or the whole copy, by the official one"
+            )
 
     def _check_complete(self, path: Path, counts: Counter[tuple[str, int]]) -> None:
         for half in ("train", "test"):
@@ -167,7 +179,8 @@ class AclImdbReviews:
         """Reviews straight out of the compressed stream: no member is ever written to disk."""
         read = 0
         try:
-            with tarfile.open(path, "r|gz") as archive:
+            # tarfile's own "r|gz" does not look at gzip's checksum, and a sparse header can make it seek for ever
+            with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
                 for member in archive:
                     read += max(member.size, 0)
                     if read > self.MAX_ARCHIVE_BYTES:
@@ -179,16 +192,30 @@ class AclImdbReviews:
                     # links, devices and names with ".." are no reviews, and nothing else is looked at
                     if not member.isreg() or not _REVIEW.fullmatch(name):
                         continue
-                    if member.size > self.MAX_REVIEW_BYTES:
-                        yield name, bytes(self.MAX_REVIEW_BYTES + 1)
-                    stream = archive.extractfile(member)
-                    assert stream is not None, "a regular member has content"
-                    yield name, stream.read()
-        except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+                    self._check_size(path, name, member.size)
+                    content = archive.extractfile(member)
+                    assert content is not None, "a regular member has content"
+                    yield name, content.read()
+                # gzip's checksum stands at the very end
+                while stream.read(1 << 20):
+                    pass
+        except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, OverflowError) as error:
             raise UserError(
                 f"{path} must be a complete .tar.gz archive of aclImdb, but reading it failed ({error}): "
                 "download it again, or correct data.root"
             ) from error
+
+    def _read_folder(self, folder: Path) -> Iterator[tuple[str, bytes]]:
+        for name, entry in _walk(folder):
+            try:
+                self._check_size(folder, name, entry.stat().st_size)
+                content = Path(entry.path).read_bytes()
+            except OSError as error:
+                raise UserError(
+                    f"{folder} must hold reviews that can be read, but {name} cannot ({error}): correct its "
+                    "permissions, or unpack the archive again"
+                ) from error
+            yield name, content
 
 
 _REVIEW = re.compile(r"(train|test)/(neg|pos)/(\d{1,9})_(\d{1,3})\.txt")
@@ -221,8 +248,3 @@ def _walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
                 ((key, entry) for key, entry in entries.items() if _REVIEW.fullmatch(key) and entry.is_file()),
                 key=lambda item: _parse(item[0]),
             )
-
-
-def _read_folder(folder: Path) -> Iterator[tuple[str, bytes]]:
-    for name, entry in _walk(folder):
-        yield name, Path(entry.path).read_bytes()

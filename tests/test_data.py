@@ -1,0 +1,153 @@
+"""Batches, their order, and how Lightning asks for them."""
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+import platformdirs
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from rnn_imdb.cache import Split
+from rnn_imdb.data import BatchSampler, IMDBDataModule, ReviewDataset
+from rnn_imdb.text import Vocabulary
+
+SIZES = {"size": st.integers(1, 100), "batch_size": st.integers(1, 120)}
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def order(size: int, batch_size: int, seed: int | None, epoch: int = 0) -> list[int]:
+    sampler = BatchSampler(size, batch_size, seed)
+    sampler.set_epoch(epoch)
+    return np.concatenate(list(sampler)).tolist()
+
+
+@given(**SIZES, seed=st.none() | SEEDS, epoch=st.integers(0, 99))
+def test_every_review_comes_once_an_epoch(size: int, batch_size: int, seed: int | None, epoch: int) -> None:
+    assert sorted(order(size, batch_size, seed, epoch)) == list(range(size))
+
+
+@given(**SIZES, seed=st.none() | SEEDS)
+def test_only_the_last_batch_may_be_smaller(size: int, batch_size: int, seed: int | None) -> None:
+    sampler = BatchSampler(size, batch_size, seed)
+    sizes = [len(batch) for batch in sampler]
+    assert len(sizes) == len(sampler)
+    assert sizes[:-1] == [batch_size] * (len(sizes) - 1)
+    assert 1 <= sizes[-1] <= batch_size
+
+
+def test_the_order_depends_on_seed_and_epoch_alone() -> None:
+    orders = {}
+    for seed, epoch in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        np.random.seed(epoch)
+        torch.manual_seed(epoch)
+        orders[seed, epoch] = order(50, 8, seed, epoch)
+        assert order(50, 7, seed, epoch) == orders[seed, epoch]
+    assert len({tuple(each) for each in orders.values()}) == 4
+
+
+def test_without_a_seed_reviews_come_in_order() -> None:
+    for epoch in (0, 1):
+        assert order(50, 8, None, epoch) == list(range(50))
+
+
+def test_positions_give_a_whole_batch() -> None:
+    tokens = np.arange(20, dtype=np.uint16).reshape(5, 4) + 65_000
+    split = Split(tokens, np.array([0, 1, 1, 0, 1], dtype=np.uint8), np.arange(5, dtype=np.uint64))
+    dataset = ReviewDataset(split)
+    assert len(dataset) == 5
+    batch, labels = dataset[np.array([4, 0, 1])]
+    assert (batch.dtype, labels.dtype) == (torch.int64, torch.float32)
+    assert batch.tolist() == tokens[[4, 0, 1]].tolist()
+    assert labels.tolist() == [1.0, 0.0, 1.0]
+
+
+@pytest.fixture
+def data(small_data: dict[str, Any]) -> IMDBDataModule:
+    return IMDBDataModule(**small_data, evaluation_batch_size=50)
+
+
+def test_loaders_give_batches_of_the_splits(data: IMDBDataModule) -> None:
+    loaders = {"train": data.train_dataloader(), "validation": data.val_dataloader(), "test": data.test_dataloader()}
+    sizes = {}
+    for name, loader in loaders.items():
+        batches = list(loader)
+        sizes[name] = [len(labels) for _, labels in batches]
+        assert all(tokens.shape == (len(labels), 30) for tokens, labels in batches)
+        labels = torch.cat([labels for _, labels in batches]).numpy()
+        assert labels.mean() == 0.5
+        # evaluation takes the reviews in order, training does not
+        assert (labels == data.split(name).labels).all() == (name != "train")
+    assert sizes == {"train": [16] * 4, "validation": [16], "test": [50, 30]}
+
+
+def test_the_seed_orders_training_and_splits_nothing(small_data: dict[str, Any]) -> None:
+    one, other, same = (IMDBDataModule(**small_data, seed=seed) for seed in (0, 1, 0))
+    np.testing.assert_array_equal(one.split("train").ids, other.split("train").ids)
+    first = [next(iter(data.train_dataloader()))[0] for data in (one, other, same)]
+    assert not torch.equal(first[0], first[1])
+    assert torch.equal(first[0], first[2])
+
+
+def test_a_given_vocabulary_is_used(small_data: dict[str, Any]) -> None:
+    data = IMDBDataModule(**small_data, vocabulary=Vocabulary(["<pad>", "<unk>", "awful"]))
+    assert data.vocabulary.words == ["<pad>", "<unk>", "awful"]
+    assert data.split("test").tokens.max() == 2
+
+
+def test_the_cache_is_the_user_s_unless_told(small_data: dict[str, Any]) -> None:
+    assert IMDBDataModule().cache_dir == platformdirs.user_cache_path("rnn_imdb")
+    assert IMDBDataModule(**{**small_data, "cache_dir": "~/elsewhere"}).cache_dir == Path.home() / "elsewhere"
+
+
+class Watching(L.LightningModule):
+    """Keeps the tokens of every batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen: dict[int, list[Tensor]] = {}
+
+    def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        self.seen.setdefault(self.current_epoch, []).append(batch[0])
+        return self.weight * 1.0
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+# Lightning 2.6 uses what torch 2.13 deprecates
+@pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning")
+# the reviews are in memory, and worker processes would only copy them
+@pytest.mark.filterwarnings("ignore:The '.*dataloader' does not have many workers")
+def test_lightning_gives_every_epoch_its_order(data: IMDBDataModule, tmp_path: Path) -> None:
+    module = Watching()
+    trainer = L.Trainer(
+        max_epochs=3,
+        accelerator="cpu",
+        logger=False,
+        default_root_dir=tmp_path,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    trainer.fit(module, data.loader("train", shuffled=True))
+    for epoch in range(3):
+        rows = data.split("train").tokens[order(64, 16, 0, epoch)]
+        assert torch.cat(module.seen[epoch]).tolist() == rows.tolist()
+
+
+def test_a_loader_starts_again_from_the_epoch_it_was_given(data: IMDBDataModule) -> None:
+    loader = data.train_dataloader()
+    sampler = loader.sampler
+    assert isinstance(sampler, BatchSampler)
+    sampler.set_epoch(2)
+    first, second = (next(islice(loader, 1, None))[0] for _ in range(2))
+    assert torch.equal(first, second)
+    assert first.tolist() == data.split("train").tokens[order(64, 16, 0, 2)[16:32]].tolist()
