@@ -1,10 +1,11 @@
 """The tanh RNN cell with one parameter matrix."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rnn_imdb.inputs import project_inputs, project_tokens
 from rnn_imdb.scan import tanh_scan
 
 
@@ -75,8 +76,26 @@ class TanhCell(nn.Module):
         Returns:
             (B, T, H).
         """
+        return self.recur(project_inputs(inputs, self.input_weight, self.b), mask, initial_state)
+
+    def embed(
+        self,
+        tokens: Int[Tensor, "batch time"],
+        embedding: Float[Tensor, "vocabulary embedding"],
+        mask: Bool[Tensor, "batch time"] | None = None,
+    ) -> Float[Tensor, "batch time state"]:
+        """``forward`` of the embedded ``tokens`` (B, T), without making x_1 .. x_T where that is slower."""
+        return self.recur(project_tokens(tokens, embedding, self.input_weight, self.b), mask)
+
+    def recur(
+        self,
+        projected: Float[Tensor, "batch time state"],
+        mask: Bool[Tensor, "batch time"] | None = None,
+        initial_state: Float[Tensor, "batch state"] | None = None,
+    ) -> Float[Tensor, "batch time state"]:
+        """All states, from the input part ``A_x x_t + b`` of each step (B, T, H)."""
         # under autocast the product may come in a shorter dtype than the recurrence runs in
-        projected = F.linear(inputs, self.input_weight, self.b).to(self.A.dtype)
+        projected = projected.to(self.A.dtype)
         if initial_state is None:
             initial_state = projected.new_zeros(len(projected), self.state_dim)
         return tanh_scan(projected, self.recurrent_weight, initial_state, mask, backend=self.scan)

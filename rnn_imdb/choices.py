@@ -16,6 +16,9 @@ READOUTS = {
 SCANS = {
     "reference": "rnn_imdb.scan.reference",
     "bptt": "rnn_imdb.scan.bptt",
+    "cpu": "rnn_imdb.scan.cpu",
+    "triton": "rnn_imdb.scan.gpu",
+    "cudnn": "rnn_imdb.scan.cudnn",
 }
 
 # optimizer -> class in torch.optim

@@ -188,7 +188,26 @@ EvaluationDataConfig = make_dataclass(
 )
 
 
+@dataclass
+class BenchmarkConfig:
+    """The configuration of ``rnn_imdb.benchmark``."""
+
+    data: DataConfig = MISSING
+    optimizer: OptimizerConfig = MISSING
+    trainer: TrainerConfig = MISSING
+    callbacks: dict[str, Any] = MISSING
+    logger: dict[str, Any] = MISSING
+    epoch: bool = MISSING
+    batch_sizes: list[int] = _ruled("whole numbers from 1", lambda value: len(value) > 0 and min(value) > 0)
+    state_dims: list[int] = _ruled("whole numbers from 1", lambda value: len(value) > 0 and min(value) > 0)
+    time: int = _between(1, 20_000)
+    seconds: float = _positive(600.0)
+    repeats: int = _between(1, 100)
+    output: str | None = MISSING
+
+
 SCHEMAS = {
+    "benchmark": BenchmarkConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "data": DataConfig,

@@ -16,6 +16,15 @@ that validated best. Examples:
   python -m rnn_imdb.train experiment=lecture_all seed=1
   python -m rnn_imdb.train -m model.state_dim=16,32,64 seed=0,1,2
 """,
+    "benchmark": """\
+usage: python -m rnn_imdb.benchmark [KEY=VALUE ...]
+
+Check every backend of the scan, then time it beside torch.nn.RNN; or time one
+epoch beside the same module with torch.nn.RNN, and Keras. Examples:
+
+  python -m rnn_imdb.benchmark batch_sizes=[32] state_dims=[32,64]
+  python -m rnn_imdb.benchmark epoch=true
+""",
     "evaluate": """\
 usage: python -m rnn_imdb.evaluate checkpoint=PATH [KEY=VALUE ...]
 
@@ -26,9 +35,6 @@ Score a checkpoint on reviews it was not trained on. Examples:
       data=aclimdb data.root=aclImdb_v1.tar.gz
 """,
 }
-
-
-_COMMENT = {"initial_indent": "  ", "subsequent_indent": "  #   "}
 
 
 def help_text(root: Path, name: str) -> str:
@@ -43,7 +49,8 @@ def help_text(root: Path, name: str) -> str:
             continue
         parts += ["", f"{group}={option or ''}"]
         for path in sorted((root / group).glob("*.yaml")):
-            parts.append(textwrap.fill(f"# {path.stem}: {_summary(path)}", 80, **_COMMENT))
+            line = f"# {path.stem}: {_summary(path)}"
+            parts.append(textwrap.fill(line, 80, initial_indent="  ", subsequent_indent="  #   "))
         if option is not None:
             parts.append(_indented(_with_base(root, root / group / f"{option}.yaml")))
     parts += ["", "More of Hydra (sweeps, tab completion, printing a configuration): --hydra-help"]

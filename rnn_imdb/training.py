@@ -20,6 +20,7 @@ from rnn_imdb.classifier import ReviewClassifier
 from rnn_imdb.data import IMDBDataModule
 from rnn_imdb.errors import UserError
 from rnn_imdb.evaluation import format_metrics
+from rnn_imdb.scan import choose_backend, cpu
 
 
 def train(config: DictConfig, folder: Path) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     module = build_module(config, len(data.vocabulary))
     table = EpochTable()
     trainer = build_trainer(config, folder, [table, Record(record(config, data.vocabulary, data.split("train")))])
-    print(_summary(config, data, module.classifier, folder), flush=True)
+    print(_summary(config, data, module.classifier, trainer.strategy.root_device, folder), flush=True)
 
     with refusals(MisconfigurationException):
         trainer.fit(module, data)
@@ -88,20 +89,34 @@ def _claim(folder: Path, config: DictConfig) -> None:
         ) from error
 
 
-def _summary(config: DictConfig, data: IMDBDataModule, classifier: ReviewClassifier, folder: Path) -> str:
+def _summary(
+    config: DictConfig, data: IMDBDataModule, classifier: ReviewClassifier, device: torch.device, folder: Path
+) -> str:
     model = config.model
-    sizes = ", ".join(f"{len(data.split(name).labels):,} {name}" for name in ("train", "validation", "test"))
     parameters = sum(parameter.numel() for parameter in classifier.parameters())
+    sizes = ", ".join(f"{len(data.split(name).labels):,} {name}" for name in ("train", "validation", "test"))
     return "\n".join(
         (
             f"data    {config.data.source}: {sizes} reviews of {config.data.sequence_length} tokens",
             f"model   {parameters:,} parameters: embedding {len(data.vocabulary):,} x {model.embedding_dim}, "
             f"A {model.state_dim} x ({model.state_dim} + {model.embedding_dim}),",
-            f"        readout {model.readout}, head {classifier.head.in_features:,} -> 1; scan {classifier.cell.scan} "
-            f"on {torch.get_num_threads()} threads",
+            f"        readout {model.readout}, head {classifier.head.in_features:,} -> 1",
+            f"scan    {_scan(classifier, device)} on {device}",
             f"run     {_relative(folder)}",
         )
     )
+
+
+def _scan(classifier: ReviewClassifier, device: torch.device) -> str:
+    """The backend that the recurrence will use, and why not a faster one."""
+    cell = classifier.cell
+    if cell.scan != "auto":
+        return cell.scan
+    chosen = choose_backend(device, cell.A.dtype, cell.state_dim, masked=classifier.mask_padding)
+    if device.type != "cpu":
+        return chosen
+    reason = f" (slower than cpu: {cpu.unavailable_reason()})" if chosen == "bptt" and not cpu.available() else ""
+    return f"{chosen}{f' ({cpu.instruction_set()})' if chosen == 'cpu' else reason}, {torch.get_num_threads()} threads"
 
 
 def _log_hyperparameters(trainer: L.Trainer, config: DictConfig, metrics: dict[str, Any]) -> None:

@@ -42,6 +42,7 @@ def group_and_option(path: Path) -> str:
 def test_the_main_files_compose() -> None:
     assert composed("train").data.source == "embedded"
     assert composed("evaluate", "checkpoint=run").data.source is None
+    assert composed("benchmark").batch_sizes == [1, 32, 256]
 
 
 @pytest.mark.parametrize("path", TRAIN_GROUPS, ids=group_and_option)
@@ -63,7 +64,8 @@ def test_every_option_of_evaluate_composes(path: Path) -> None:
 
 
 def test_every_file_is_composed_by_a_test() -> None:
-    tested = {*TRAIN_GROUPS, *EVALUATE_GROUPS, CONF / "train.yaml", CONF / "evaluate" / "evaluate.yaml"}
+    main = {CONF / "train.yaml", CONF / "benchmark.yaml", CONF / "evaluate" / "evaluate.yaml"}
+    tested = {*TRAIN_GROUPS, *EVALUATE_GROUPS, *main}
     # part of both files of the group data
     assert set(CONF.rglob("*.yaml")) - tested == {CONF / "base" / "data.yaml"}
 

@@ -170,6 +170,12 @@ def test_tensorboard_shows_curves_and_one_hparams_entry(run: Train, tmp_path: Pa
     assert starts[0].hparams["parameters"].number_value == metrics["parameters"]
 
 
+def test_training_loss_is_shown_at_every_nth_step_of_the_run(run: Train, tmp_path: Path) -> None:
+    run("trainer.max_epochs=2", "trainer.log_every_n_steps=3")
+    events = EventAccumulator(str(tmp_path / "run")).Reload()
+    assert [event.step for event in events.Scalars("train/loss_step")] == [2, 5]
+
+
 def test_training_is_silent_but_for_its_own_lines(command: Any, small_overrides: list[str]) -> None:
     done = command("train", *small_overrides, "trainer.max_epochs=1")
     assert done.returncode == 0, done.stderr

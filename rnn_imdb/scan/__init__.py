@@ -2,13 +2,19 @@
 
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rnn_imdb.choices import SCANS
+from rnn_imdb.scan import cpu
 
 Scan = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+
+# what keeps its recurrent weights in registers, beyond which cuDNN serves
+LARGEST_FUSED_STATE = 128
 
 
 def tanh_scan(
@@ -24,19 +30,37 @@ def tanh_scan(
 
     Args:
         projected: input part of each step, for example ``A_x x_t + b``, (B, T, H).
-        weight: recurrent weights W, (H, H).
+        weight: recurrent weights W, (H, H); may be strided, for example a part of A.
         initial_state: h_0, (B, H).
         mask: True at real steps, (B, T); None means that all are real.
-        backend: a name in ``rnn_imdb.choices.SCANS``, or ``auto``.
+        backend: a name in ``rnn_imdb.choices.SCANS``, or ``auto`` for :func:`choose_backend`.
 
     Returns:
         h_1 .. h_T, (B, T, H).
 
     Raises:
-        ValueError: a shape, dtype or device does not fit the others, or there is no such backend.
+        ValueError: a shape, dtype or device does not fit the others, or the backend does not serve this case.
     """
     _check(projected, weight, initial_state, mask)
+    if backend == "auto":
+        backend = choose_backend(projected.device, projected.dtype, projected.shape[2], masked=mask is not None)
     return find_scan(backend)(projected, weight, initial_state, mask)
+
+
+def choose_backend(device: torch.device, dtype: torch.dtype, state_dim: int, *, masked: bool) -> str:
+    """The fastest backend that serves a case: ``cpu`` and ``triton`` are fused, in float32 only.
+
+    On a CPU ``cpu`` was the fastest at every size of ``python -m rnn_imdb.benchmark``; ``bptt`` serves without a
+    compiled kernel, and other dtypes. On a GPU cuDNN takes over where the fused kernel ends, but knows no mask.
+    """
+    if device.type == "cpu" and dtype == torch.float32 and cpu.available():
+        return "cpu"
+    if device.type == "cuda":
+        if dtype == torch.float32 and state_dim <= LARGEST_FUSED_STATE and find_spec("triton") is not None:
+            return "triton"
+        if not masked:
+            return "cudnn"
+    return "bptt"
 
 
 def find_scan(backend: str) -> Scan:
@@ -45,10 +69,13 @@ def find_scan(backend: str) -> Scan:
     Raises:
         ValueError: there is no such backend.
     """
-    name = "bptt" if backend == "auto" else backend
-    if name not in SCANS:
+    if backend not in SCANS:
         raise ValueError(f"backend must be auto or one of {', '.join(SCANS)}, got {backend!r}")
-    return import_module(SCANS[name]).scan
+    return import_module(SCANS[backend]).scan
+
+
+# backend -> the devices and dtypes that it serves; the others take any
+_SERVES = {"cpu": ("cpu", (torch.float32,)), "triton": ("cuda", (torch.float32,))}
 
 
 def _check(projected: Tensor, weight: Tensor, initial_state: Tensor, mask: Tensor | None) -> None:
@@ -68,7 +95,7 @@ def _check(projected: Tensor, weight: Tensor, initial_state: Tensor, mask: Tenso
             )
     if not projected.is_floating_point():
         raise ValueError(f"projected must be of a floating dtype, got {projected.dtype}")
-    if mask is not None and (tuple(mask.shape) != (batch, time) or str(mask.dtype) != "torch.bool"):
+    if mask is not None and (tuple(mask.shape) != (batch, time) or mask.dtype != torch.bool):
         raise ValueError(f"mask must be torch.bool of shape {(batch, time)}, got {mask.dtype} {tuple(mask.shape)}")
     if mask is not None and mask.device != projected.device:
         raise ValueError(f"mask must be on {projected.device} like projected, got {mask.device}")

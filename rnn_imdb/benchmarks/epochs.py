@@ -1,0 +1,127 @@
+"""One training epoch of the lecture's model, whole: data, Lightning, bar and TensorBoard included."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rnn_imdb.benchmarks.table import Row
+from rnn_imdb.build import build_data, build_trainer
+from rnn_imdb.classifier import ReviewClassifier
+from rnn_imdb.data import IMDBDataModule
+from rnn_imdb.module import SentimentModule
+
+
+class TorchCell(nn.Module):
+    """``torch.nn.RNN`` in place of our cell, fed as usual: embedding, then RNN."""
+
+    def __init__(self, embedding_dim: int = 32, state_dim: int = 32) -> None:
+        super().__init__()
+        self.rnn = nn.RNN(embedding_dim, state_dim, batch_first=True)
+
+    def embed(self, tokens: Tensor, embedding: Tensor, mask: Tensor | None = None) -> Tensor:
+        assert mask is None, "nn.RNN knows no mask"
+        return self.rnn(F.embedding(tokens, embedding))[0]
+
+
+class TrainingClock(L.Callback):
+    """Seconds of a training epoch without its validation."""
+
+    seconds = 0.0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.seconds = -time.perf_counter()
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.seconds += time.perf_counter()
+
+
+def measure(config: DictConfig, *, repeats: int) -> list[Row]:
+    """Seconds of one epoch for each contender, ``repeats`` times in turn; the first is the default."""
+    data = build_data(config.data)
+    data.setup()
+    contenders: dict[str, Callable[[], float]] = {
+        "rnn_imdb": lambda: _lightning_epoch(config, data, ReviewClassifier()),
+        "the same steps without Lightning": lambda: _bare_epoch(data),
+        "rnn_imdb, scan bptt": lambda: _lightning_epoch(config, data, ReviewClassifier(scan="bptt")),
+        "torch.nn.RNN in the same module": lambda: _lightning_epoch(config, data, _with_torch_rnn()),
+    }
+    if find_spec("keras") and find_spec("jax"):
+        contenders["Keras on JAX, same arrays"] = lambda: _keras_epoch(data)
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(repeats):
+        for name, run in contenders.items():
+            times[name].append(run())
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    first = medians["rnn_imdb"]
+    return [
+        {
+            "one epoch of": name,
+            "reviews": len(data.split("train").labels),
+            "median s": median,
+            "min s": min(times[name]),
+            "max s": max(times[name]),
+            "rnn_imdb is faster x": median / first,
+        }
+        for name, median in medians.items()
+    ]
+
+
+def _with_torch_rnn() -> ReviewClassifier:
+    classifier = ReviewClassifier()
+    classifier.cell = TorchCell()  # pyright: ignore[reportAttributeAccessIssue] it has what the classifier calls
+    return classifier
+
+
+def _lightning_epoch(config: DictConfig, data: IMDBDataModule, classifier: ReviewClassifier) -> float:
+    clock = TrainingClock()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = build_trainer(config, Path(folder), [clock])
+        trainer.fit(SentimentModule(classifier, optimizer_options={"alpha": 0.9, "eps": 1e-7}), data)
+    return clock.seconds
+
+
+def _bare_epoch(data: IMDBDataModule) -> float:
+    """What is left when Lightning, its logging and the bar are taken away."""
+    classifier = ReviewClassifier()
+    optimizer = torch.optim.RMSprop(classifier.parameters(), lr=0.001, alpha=0.9, eps=1e-7)
+    started = time.perf_counter()
+    for tokens, labels in data.train_dataloader():
+        optimizer.zero_grad()
+        F.binary_cross_entropy_with_logits(classifier(tokens), labels).backward()
+        optimizer.step()
+    return time.perf_counter() - started
+
+
+def _keras_epoch(data: IMDBDataModule) -> float:
+    """The lecture's Keras program on JAX; compiling it is not counted."""
+    import os
+
+    os.environ["KERAS_BACKEND"] = "jax"
+    import keras  # pyright: ignore[reportMissingImports] an extra
+
+    keras.utils.set_random_seed(0)
+    model: Any = keras.Sequential(
+        [
+            keras.layers.Embedding(10_000, 32),
+            keras.layers.SimpleRNN(32),
+            keras.layers.Dense(1, activation="sigmoid"),
+        ]
+    )
+    model.compile(optimizer="rmsprop", loss="binary_crossentropy", metrics=["accuracy"])
+    split = data.split("train")
+    tokens, labels = np.asarray(split.tokens, dtype=np.int32), np.asarray(split.labels, dtype=np.float32)
+    model.fit(tokens[:64], labels[:64], batch_size=32, verbose=0)
+    started = time.perf_counter()
+    model.fit(tokens, labels, batch_size=32, verbose=0)
+    return time.perf_counter() - started

@@ -1,0 +1,58 @@
+"""What a measurement prints and writes."""
+
+import csv
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from rnn_imdb.checkpoint import versions
+from rnn_imdb.errors import UserError
+from rnn_imdb.scan import cpu
+
+Row = dict[str, str | int | float]
+
+
+def machine() -> str:
+    """One line on versions and hardware."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        name = next((line.split(":")[1].strip() for line in cpuinfo.open() if line.startswith("model name")), name)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    packages = ", ".join(f"{package} {number}" for package, number in versions().items())
+    kernel = cpu.instruction_set() or "none"
+    return f"{packages}\n{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, C kernel {kernel}; {device}"
+
+
+def report(rows: Sequence[Row], path: str) -> None:
+    """Print ``rows`` as a table, and write them to ``path`` with a column for the machine.
+
+    Raises:
+        UserError: ``path`` cannot be written.
+    """
+    columns = list(rows[0])
+    cells = [columns, *([_text(row[column]) for column in columns] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    for line in cells:
+        aligned = (
+            cell.ljust(width) if isinstance(rows[0][column], str) else cell.rjust(width)
+            for cell, width, column in zip(line, widths, columns, strict=True)
+        )
+        print("  ".join(aligned).rstrip())
+    try:
+        with Path(path).open("w", newline="") as file:
+            writer = csv.DictWriter(file, [*columns, "machine"])
+            writer.writeheader()
+            writer.writerows({**row, "machine": machine().replace("\n", "; ")} for row in rows)
+    except OSError as error:
+        raise UserError(f"the figures cannot be written to {path} ({error}): name another file with output=") from error
+    print(f"written to {path}")
+
+
+def _text(value: str | float) -> str:
+    if isinstance(value, float):
+        return f"{value:.1e}" if 0 < value < 1e-3 else f"{value:.2f}"
+    return str(value)

@@ -1,0 +1,84 @@
+"""The tanh scan through torch.rnn_tanh: cuDNN's on a CUDA device, ATen's on a CPU.
+
+    h_t = tanh(I p_t + W h_{t-1})        I: the identity, so that `projected` enters as rnn_tanh's input
+
+B batch, T time, H state of any size. I costs B·T·H² multiplications forward and twice that backward, which the fused
+kernels do not spend. A NaN in p_t makes all of h_t NaN (0 · NaN), not only its own component; from h_{t+1} on there is
+no difference.
+cuDNN uses TF32 unless told otherwise: here it is told, forward and backward, and the caller's setting is put back.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+# A module that torch replaces by an object with properties: type checkers cannot see them.
+rnn_precision: Any = torch.backends.cudnn.rnn
+
+
+@contextmanager
+def _true_float32() -> Iterator[None]:
+    # rnn.fp32_precision can be read and restored whichever interface the caller used; allow_tf32 cannot.
+    precision = rnn_precision.fp32_precision
+    rnn_precision.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        rnn_precision.fp32_precision = precision
+
+
+def _rnn(projected: Tensor, weight: Tensor, initial_state: Tensor) -> Tensor:
+    state_dim = weight.shape[0]
+    # ±∞ would meet the zeros of I as NaN; the largest float saturates tanh as well.
+    limit = torch.finfo(projected.dtype).max
+    # One buffer in cuDNN's order, or it copies the weights and warns at every call.
+    parameters = torch.cat([torch.eye(state_dim, dtype=weight.dtype, device=weight.device), weight])
+    options = {"has_biases": False, "num_layers": 1, "dropout": 0.0, "bidirectional": False, "batch_first": True}
+    states, _ = torch.rnn_tanh(
+        projected.clamp(-limit, limit),
+        initial_state[None].contiguous(),
+        parameters.split(state_dim),
+        train=torch.is_grad_enabled(),
+        **options,
+    )
+    return states
+
+
+class _Scan(torch.autograd.Function):
+    """A graph within a node: autograd alone would run cuDNN's backward after the setting is put back."""
+
+    @staticmethod
+    def forward(ctx, *tensors):
+        with torch.enable_grad(), _true_float32():
+            ctx.inputs = [tensor.detach().requires_grad_() for tensor in tensors]
+            ctx.states = _rnn(*ctx.inputs)
+        return ctx.states.detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, upstream):  # pyright: ignore[reportIncompatibleMethodOverride]
+        with _true_float32():
+            return torch.autograd.grad(ctx.states, ctx.inputs, upstream, retain_graph=True)
+
+
+def scan(
+    projected: Float[Tensor, "batch time state"],
+    weight: Float[Tensor, "state state"],
+    initial_state: Float[Tensor, "batch state"],
+    mask: Bool[Tensor, "batch time"] | None = None,
+) -> Float[Tensor, "batch time state"]:
+    """h_t = tanh(p_t + W h_{t-1}) for all t, differentiable once; any strides. ValueError where a mask is given."""
+    if mask is not None:
+        raise ValueError(
+            f"the cudnn scan takes no mask, for rnn_tanh cannot skip steps; got one of shape {tuple(mask.shape)}: "
+            "use the backend bptt (any H) or triton (H up to 128), or leave padding unmasked"
+        )
+    if torch.is_grad_enabled():
+        return _Scan.apply(projected, weight, initial_state)
+    with _true_float32():
+        return _rnn(projected, weight, initial_state)
