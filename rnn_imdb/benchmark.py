@@ -3,10 +3,12 @@
 from omegaconf import DictConfig
 
 from rnn_imdb.cli import run_hydra
+from rnn_imdb.config import check
 
 
 def task(config: DictConfig) -> None:
     """Measure as ``config`` says, print one table and write it as CSV."""
+    check(config)
     from rnn_imdb import session
     from rnn_imdb.benchmarks import epochs, scans
     from rnn_imdb.benchmarks.table import machine, report

@@ -10,10 +10,12 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig
 
 from rnn_imdb.callbacks.bars import Bars
 from rnn_imdb.checkpoint import BEST, build_classifier
+from rnn_imdb.checkpoint_io import AtomicCheckpointIO
 from rnn_imdb.data import IMDBDataModule
 from rnn_imdb.errors import UserError
 from rnn_imdb.module import SentimentModule
@@ -49,8 +51,12 @@ def refusals(*errors: type[Exception]) -> Iterator[None]:
         ) from error
 
 
-def build_trainer(config: DictConfig, folder: Path, callbacks: list[L.Callback]) -> L.Trainer:
+def build_trainer(
+    config: DictConfig, folder: Path, callbacks: list[L.Callback], *, purge_step: int | None = None
+) -> L.Trainer:
     """Lightning's Trainer of the groups ``trainer``, ``callbacks`` and ``logger``, writing into ``folder``.
+
+    ``purge_step`` is the first step that will be done again: TensorBoard forgets what it was told from there on.
 
     Raises:
         UserError: one of them refuses its arguments.
@@ -62,9 +68,15 @@ def build_trainer(config: DictConfig, folder: Path, callbacks: list[L.Callback])
         for callback in configured:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(folder / BEST.parent)
+        loggers = [instantiate(entry, save_dir=str(folder)) for entry in config.logger.values()]
+        for logger in loggers:
+            if isinstance(logger, TensorBoardLogger):
+                # arguments of its SummaryWriter, which is made when first used
+                logger._kwargs["purge_step"] = purge_step
         return L.Trainer(
             **arguments,
-            logger=[instantiate(entry, save_dir=str(folder)) for entry in config.logger.values()],
+            logger=loggers,
+            plugins=[AtomicCheckpointIO()],
             callbacks=[*bars, *callbacks, *configured],
             default_root_dir=folder,
             enable_progress_bar=False,

@@ -32,6 +32,7 @@ class Checkpoint:
         vocabulary: the words of the model.
         training_ids: ids of the reviews it was trained on, ``rnn_imdb.cache.Split.ids``.
         epoch: number of the epoch that it ends, from 0.
+        step: number of training steps before it.
         weights: state of the classifier.
     """
 
@@ -40,6 +41,7 @@ class Checkpoint:
     vocabulary: Vocabulary
     training_ids: np.ndarray
     epoch: int
+    step: int
     weights: dict[str, Tensor]
 
     def classifier(self) -> ReviewClassifier:
@@ -117,7 +119,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
             if name.startswith(_PREFIX)
         }
         ids = own["training_ids"].numpy().view(np.uint64)
-        return Checkpoint(path, own["config"], Vocabulary(own["vocabulary"]), ids, content["epoch"], weights)
+        vocabulary = Vocabulary(own["vocabulary"])
+        return Checkpoint(path, own["config"], vocabulary, ids, content["epoch"], content["global_step"], weights)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
             f"{path} must be a checkpoint of rnn_imdb, but {error} is missing or wrong: {remedy}"

@@ -15,12 +15,13 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 from rnn_imdb import config
 from rnn_imdb.errors import UserError
 from rnn_imdb.help import help_text
+from rnn_imdb.interrupts import Interrupted, interruptible
 
 INTERRUPTED = 130
 
 
 def run_hydra(name: str, task: Callable[[DictConfig], None]) -> None:
-    """Compose the configuration ``name``, check it and give it to ``task``; end the process where that fails.
+    """Compose the configuration ``name`` and give it to ``task``; end the process where that fails.
 
     A :class:`UserError` and a configuration that Hydra refuses are printed without a traceback.
     """
@@ -29,9 +30,8 @@ def run_hydra(name: str, task: Callable[[DictConfig], None]) -> None:
         return
     config.register()
 
-    def checked(composed: DictConfig) -> None:
+    def refusing(composed: DictConfig) -> None:
         try:
-            config.check(composed)
             task(composed)
         except UserError as error:
             _refuse(str(error), error.exit_code)
@@ -42,7 +42,8 @@ def run_hydra(name: str, task: Callable[[DictConfig], None]) -> None:
     # Hydra's own report would add a traceback, or hide one of ours
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        hydra.main(version_base="1.3", config_path=str(_root(name)), config_name=name)(checked)()
+        with interruptible():
+            hydra.main(version_base="1.3", config_path=str(_root(name)), config_name=name)(refusing)()
     except (HydraException, OmegaConfBaseException) as error:
         fail(_explain(error), 2)
     except ValueError as error:
@@ -50,8 +51,8 @@ def run_hydra(name: str, task: Callable[[DictConfig], None]) -> None:
         if not str(error).startswith("Config group override"):
             raise
         fail(f"{error}: name a file of the group, as in data=embedded, or leave it out", 2)
-    except KeyboardInterrupt:
-        fail("interrupted", INTERRUPTED)
+    except Interrupted as interrupt:
+        raise SystemExit(interrupt.exit_code) from None
 
 
 def _root(name: str) -> Path:
@@ -67,11 +68,11 @@ def fail(message: str, code: int) -> NoReturn:
 
 
 def _refuse(message: str, code: int) -> NoReturn:
-    _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
+    remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
     fail(message, code)
 
 
-def _remove_if_empty(folder: Path) -> None:
+def remove_if_empty(folder: Path) -> None:
     """A refused configuration leaves no empty run folder behind."""
     try:
         folder.rmdir()

@@ -142,6 +142,17 @@ class TrainerConfig:
 
 
 @dataclass
+class SweepConfig:
+    """What a sweep is called, what it goes over, and what its jobs are told."""
+
+    name: str = _ruled("a name without slashes", lambda value: value != "" and "/" not in value)
+    axes: dict[str, Any] = MISSING
+    fail_fast: bool = MISSING
+    swept: list[str] = MISSING
+    jobs: int = MISSING
+
+
+@dataclass
 class TrainConfig:
     """The configuration of ``rnn_imdb.train``."""
 
@@ -151,8 +162,10 @@ class TrainConfig:
     trainer: TrainerConfig = MISSING
     callbacks: dict[str, Any] = MISSING
     logger: dict[str, Any] = MISSING
+    sweep: SweepConfig = MISSING
     seed: int = _between(0, 2**32 - 1)
     test: bool = MISSING
+    resume: str | None = MISSING
 
 
 @dataclass
@@ -216,8 +229,30 @@ SCHEMAS = {
     "rmsprop": RMSpropConfig,
     "adam": AdamConfig,
     "sgd": SGDConfig,
+    "sweep": SweepConfig,
     "trainer": TrainerConfig,
 }
+
+
+def restore(saved: dict[str, Any]) -> DictConfig:
+    """A configuration of ``train`` from the plain values that a run keeps in ``config.yaml``, with its types.
+
+    Raises:
+        KeyError, OmegaConfBaseException: a group or option is missing, unknown or of another type.
+    """
+    restored: Any = OmegaConf.structured(TrainConfig)
+    optimizer: str = saved["optimizer"]["name"]
+    groups = {name: name for name in ("data", "model", "trainer", "sweep")}
+    groups["optimizer"] = "adam" if optimizer == "adamw" else optimizer
+    for name, value in saved.items():
+        if name in groups:
+            node = OmegaConf.structured(SCHEMAS[groups[name]])
+            # beyond the schema stands what was passed on to Lightning
+            OmegaConf.set_struct(node, name != "trainer")
+            restored[name] = OmegaConf.merge(node, value)
+        else:
+            restored[name] = value
+    return restored
 
 
 def register() -> None:

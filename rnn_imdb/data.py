@@ -36,16 +36,25 @@ class BatchSampler(Sampler[np.ndarray]):
     With a seed, each epoch visits all positions in an order that depends on (seed, epoch) alone, so that a run
     resumed at an epoch boundary sees the same batches as one never interrupted. Without a seed, in order.
 
+    Several processes deal each batch out among them, so that they see together what one would see alone. (But a
+    last batch with fewer reviews than processes joins the one before it.)
+
     Args:
         size: number of reviews.
-        batch_size: reviews in a batch.
+        batch_size: reviews in a batch, of all processes together.
         seed: seed of the orders, or None.
+        replicas: number of processes.
+        rank: number of this one.
     """
 
-    def __init__(self, size: int, batch_size: int, seed: int | None = None) -> None:
+    def __init__(
+        self, size: int, batch_size: int, seed: int | None = None, *, replicas: int = 1, rank: int = 0
+    ) -> None:
         self.size = size
         self.batch_size = batch_size
         self.seed = seed
+        self.replicas = replicas
+        self.rank = rank
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -53,14 +62,20 @@ class BatchSampler(Sampler[np.ndarray]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-self.size // self.batch_size)
+        return len(self._starts())
+
+    def _starts(self) -> list[int]:
+        starts = list(range(0, self.size, self.batch_size))
+        if len(starts) > 1 and self.size - starts[-1] < self.replicas:
+            starts.pop()
+        return starts
 
     def __iter__(self) -> Iterator[np.ndarray]:
         order = np.arange(self.size)
         if self.seed is not None:
             order = np.random.default_rng((self.seed, self.epoch)).permutation(order)
-        for start in range(0, self.size, self.batch_size):
-            yield order[start : start + self.batch_size]
+        for batch in np.split(order, self._starts()[1:]):
+            yield batch[self.rank :: self.replicas]
 
 
 class IMDBDataModule(L.LightningDataModule):
@@ -134,7 +149,9 @@ class IMDBDataModule(L.LightningDataModule):
         """Batches (tokens, labels) of the split ``name``."""
         split = self.split(name)
         size = self.batch_size if shuffled else self.evaluation_batch_size
-        sampler = BatchSampler(len(split.labels), size, self.seed if shuffled else None)
+        replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        seed = self.seed if shuffled else None
+        sampler = BatchSampler(len(split.labels), size, seed, replicas=replicas, rank=rank)
         return DataLoader(ReviewDataset(split), sampler=sampler, batch_size=None)
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:

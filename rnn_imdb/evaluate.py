@@ -3,10 +3,12 @@
 from omegaconf import DictConfig
 
 from rnn_imdb.cli import run_hydra
+from rnn_imdb.config import check
 
 
 def task(config: DictConfig) -> None:
     """Evaluate as ``config`` says."""
+    check(config)
     from rnn_imdb.evaluation import evaluate
 
     evaluate(

@@ -11,6 +11,7 @@ from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryCalib
 
 from rnn_imdb.choices import OPTIMIZERS
 from rnn_imdb.classifier import ReviewClassifier
+from rnn_imdb.errors import UserError
 
 STAGES = ("train", "validation", "test")
 TRAINING_METRICS = {"accuracy": BinaryAccuracy}
@@ -64,9 +65,10 @@ class SentimentModule(L.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         loss = self._step("train", batch)
+        self._loss = loss.detach()
         # Lightning would take a third of a millisecond to note each of the steps that it does not show
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
-            self.log("train/loss_step", loss)
+            self.log("train/loss_step", loss, sync_dist=self.trainer.world_size > 1)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -79,14 +81,31 @@ class SentimentModule(L.LightningModule):
         tokens, labels = batch
         logits = self.classifier(tokens)
         self._outputs[stage].append((logits.detach(), labels))
-        return F.binary_cross_entropy_with_logits(logits, labels)
+        loss = F.binary_cross_entropy_with_logits(logits, labels)
+        if self.trainer.world_size > 1:
+            # processes average their gradients, so each mean counts by its share of the reviews
+            total = torch.as_tensor(self.all_gather(loss.new_tensor(len(labels)))).sum()
+            loss = loss * (len(labels) * self.trainer.world_size / total)
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if not torch.isfinite(self._loss):
+            norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
+            raise UserError(
+                f"the training loss must be finite, but it is {self._loss.item()} at step {self.global_step} "
+                f"(learning rate {optimizer.param_groups[0]['lr']:g}, gradient norm {norm.item():g}): lower "
+                "optimizer.learning_rate, or set trainer.gradient_clip_val=1.0"
+            )
 
     def on_train_epoch_start(self) -> None:
         self._outputs["train"].clear()
 
     def on_train_epoch_end(self) -> None:
-        self._log_epoch("train")
-        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
+        figures = self._log_epoch("train", logger=False)
+        figures["learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        # Lightning would write these only after the epoch's checkpoint, and a kill in between would lose them
+        for logger in self.loggers:
+            logger.log_metrics(figures | {"epoch": self.current_epoch}, step=self.global_step - 1)
 
     def on_validation_epoch_start(self) -> None:
         self._outputs["validation"].clear()
@@ -100,20 +119,23 @@ class SentimentModule(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         self._log_epoch("test")
 
-    def _log_epoch(self, stage: str) -> None:
+    def _log_epoch(self, stage: str, *, logger: bool | None = None) -> dict[str, float]:
+        """Compute the figures of an epoch, over all processes where there are several."""
         logits, labels = (torch.cat(parts).float() for parts in zip(*self._outputs[stage], strict=True))
         self._outputs[stage].clear()
         losses = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-        self._log_metric(f"{stage}/loss", MeanMetric(), losses)
+        figures = {f"{stage}/loss": self._compute(MeanMetric(), losses)}
         # torchmetrics guesses whether it got logits, so it is given probabilities
         for name, metric in self._metrics[stage].items():
-            self._log_metric(f"{stage}/{name}", metric, logits.sigmoid(), labels.int())
+            figures[f"{stage}/{name}"] = self._compute(metric, logits.sigmoid(), labels.int())
+        self.log_dict(figures, logger=logger)
+        return figures
 
-    def _log_metric(self, name: str, metric: Metric, *values: Tensor) -> None:
+    def _compute(self, metric: Metric, *values: Tensor) -> float:
         metric.to(self.device).update(*values)
-        # over all processes where there are several
-        self.log(name, metric.compute())
+        result = metric.compute()
         metric.reset()
+        return result.item()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         kind = getattr(torch.optim, OPTIMIZERS[self.optimizer])

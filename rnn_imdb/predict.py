@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rnn_imdb.cli import INTERRUPTED, fail
+from rnn_imdb.console import one_line
 from rnn_imdb.errors import UserError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def predict(checkpoint: "Checkpoint", texts: Sequence[str]) -> list[Prediction]:
     for text in texts:
         tokens = tokenize(text)
         if not tokens:
-            raise UserError(f"a text must have at least one word, got {shorten(text, 40)!r}: give a review to judge")
+            raise UserError(f"a text must have at least one word, got {one_line(text, 40)!r}: give a review to judge")
         indices = np.array(checkpoint.vocabulary.encode(tokens), dtype=np.int64)
         row = fit_length(indices, data["sequence_length"], data["padding"], data["truncation"])
         with torch.inference_mode():
@@ -67,12 +68,6 @@ def predict(checkpoint: "Checkpoint", texts: Sequence[str]) -> list[Prediction]:
             )
         )
     return predictions
-
-
-def shorten(text: str, width: int) -> str:
-    """``text`` on one line of at most ``width`` characters, without anything that a terminal would act on."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * width]).split())
-    return line if len(line) <= width else line[: width - 3] + "..."
 
 
 def _read(path: str) -> str:
@@ -127,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{prediction.label}  {prediction.probability:6.1%}  "
             f"{prediction.known_words:,} of {prediction.words:,} words known  "
         )
-        print((line + shorten(text, width - len(line))).rstrip())
+        print((line + one_line(text, width - len(line))).rstrip())
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import logging
 import warnings
 
 import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import seed_everything
 
 # warnings that others give on every run, and why nobody needs to read them
@@ -14,9 +15,18 @@ _CHATTER = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     # a small run may well have fewer batches than log_every_n_steps
     r"The number of training batches .* is smaller than the logging interval",
+    # a resumed run writes where it wrote before
+    r"Checkpoint directory .* exists and is not empty",
+    # what is logged at the end of an epoch was already computed over all processes
+    r"It is recommended to use `self.log\(.*sync_dist=True\)`",
     # the accelerator is chosen in the configuration
     r"GPU available but not used",
 )
+
+
+def is_leader() -> bool:
+    """Whether this is the only process of a training, or the first of several."""
+    return rank_zero_only.rank == 0  # pyright: ignore[reportFunctionMemberAccess] Lightning keeps it there
 
 
 def start(seed: int) -> None:

@@ -1,22 +1,45 @@
 """``python -m rnn_imdb.train``: train a model, score its best epoch, and leave a run folder behind."""
 
+import sys
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from rnn_imdb.cli import run_hydra
+from rnn_imdb import resume, sweep
+from rnn_imdb.cli import remove_if_empty, run_hydra
+from rnn_imdb.config import check
+from rnn_imdb.files import relative
+from rnn_imdb.interrupts import Interrupted
 
 
 def task(config: DictConfig) -> None:
-    """Train as ``config`` says, in the run folder that Hydra chose."""
+    """Train as ``config`` says: one run, one to continue, or one job of a sweep."""
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    if hydra.mode == RunMode.MULTIRUN:
+        sweep.run_job(config, folder)
+        return
+    check(config)
+    resuming = None
+    if config.resume is not None:
+        remove_if_empty(folder)
+        resuming = resume.find(config, folder.parent)
+    if resuming is not None:
+        folder, config = resuming, resume.continued(resuming, config, hydra.overrides.task)
     # torch and Lightning take seconds to import, and a mistyped option should not wait for them
     from rnn_imdb.training import train
 
-    train(config, Path(HydraConfig.get().runtime.output_dir))
+    try:
+        train(config, folder, resuming=resuming is not None)
+    except Interrupted:
+        print(f"\ninterrupted; to continue:\n  python -m rnn_imdb.train resume={relative(folder)}", file=sys.stderr)
+        raise
 
 
 def main() -> None:
+    sys.argv[1:] = sweep.prepare(sys.argv[1:])
     run_hydra("train", task)
 
 

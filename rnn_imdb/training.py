@@ -1,54 +1,77 @@
-"""One training run: data, model, trainer, test, and what the run folder keeps."""
+"""One training run: data, model, trainer, test, and what the run folder keeps. It can be killed at any moment."""
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
-import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 
 from rnn_imdb import session
 from rnn_imdb.build import build_data, build_module, build_trainer, refusals
+from rnn_imdb.callbacks.epoch_seed import EpochSeed
 from rnn_imdb.callbacks.record import Record
 from rnn_imdb.callbacks.table import EpochTable
-from rnn_imdb.checkpoint import open_checkpoint, record
-from rnn_imdb.classifier import ReviewClassifier
-from rnn_imdb.data import IMDBDataModule
+from rnn_imdb.checkpoint import LAST, open_checkpoint, record
 from rnn_imdb.errors import UserError
 from rnn_imdb.evaluation import format_metrics
-from rnn_imdb.scan import choose_backend, cpu
+from rnn_imdb.files import write_atomically
+from rnn_imdb.lock import LOCK, locked
+from rnn_imdb.summary import next_steps, summary
+
+CONFIG = "config.yaml"
+METRICS = "metrics.json"
 
 
-def train(config: DictConfig, folder: Path) -> dict[str, Any]:
+def train(config: DictConfig, folder: Path, *, resuming: bool = False) -> dict[str, Any]:
     """Train as ``config`` says, score the best epoch on the test reviews, and write both into ``folder``.
 
     Args:
         config: a checked configuration of ``conf/train.yaml``.
-        folder: the run folder, empty or not there yet.
+        folder: the run folder: empty or not there yet, or to be continued from its last epoch.
+        resuming: whether the folder is one to continue.
 
     Returns:
-        What ``metrics.json`` holds: figures of the best epoch (``validation/…``), ``test/…`` and ``train/…``,
-        and ``parameters``, ``best_epoch``, ``epochs``, ``seconds``.
+        What ``metrics.json`` holds: figures of the best epoch (``validation/…``), ``test/…`` and ``train/…``;
+        ``parameters``, ``best_epoch``, ``epochs``, ``seconds`` (of training and validation, all sessions together);
+        and ``history``, the figures of each epoch.
 
     Raises:
         UserError: the folder is in use, or data or configuration cannot be used.
+        Busy: another process is training in the folder.
     """
-    started = time.monotonic()
-    _claim(folder, config)
+    # the other processes of a distributed training find the folder taken by theirs
+    if not session.is_leader():
+        return _train(config, folder)
+    if not resuming:
+        _refuse_used(folder)
+    with locked(folder):
+        _keep_config(folder, config, resuming)
+        return _train(config, folder)
+
+
+def _train(config: DictConfig, folder: Path) -> dict[str, Any]:
     session.start(config.seed)
     data = build_data(config.data, seed=config.seed)
     data.setup()
     module = build_module(config, len(data.vocabulary))
+    last = folder / LAST
+    done = open_checkpoint(last).step if last.is_file() else None
     table = EpochTable()
-    trainer = build_trainer(config, folder, [table, Record(record(config, data.vocabulary, data.split("train")))])
-    print(_summary(config, data, module.classifier, trainer.strategy.root_device, folder), flush=True)
+    content = record(config, data.vocabulary, data.split("train"))
+    trainer = build_trainer(
+        config,
+        folder,
+        [EpochSeed(config.seed), table, Record(content, last if done is None else None)],
+        purge_step=done,
+    )
+    if trainer.is_global_zero:
+        print(summary(config, data, module.classifier, trainer.strategy.root_device, folder), flush=True)
 
     with refusals(MisconfigurationException):
-        trainer.fit(module, data)
+        trainer.fit(module, data, ckpt_path=last if done is not None else None)
     if config.trainer.fast_dev_run:
         return {}
     best = open_checkpoint(folder)
@@ -57,66 +80,47 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
         module.classifier.load_state_dict(best.weights)
         with refusals(MisconfigurationException):
             metrics |= trainer.test(module, data, verbose=False)[0]
-        print(f"test of epoch {best.epoch + 1}: {format_metrics(metrics, 'test')}")
     metrics |= {
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
         "best_epoch": best.epoch + 1,
         "epochs": len(table.rows),
-        "seconds": time.monotonic() - started,
+        "seconds": sum(row["seconds"] for row in table.rows),
+        "history": table.rows,
     }
-    _log_hyperparameters(trainer, config, metrics)
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    print(_next_steps(folder))
+    if trainer.is_global_zero:
+        if config.test:
+            print(f"test of epoch {best.epoch + 1}: {format_metrics(metrics, 'test')}")
+        _log_hyperparameters(trainer, config, metrics)
+        # written last: it says that the run is finished
+        write_atomically(folder / METRICS, (json.dumps(metrics, indent=2) + "\n").encode())
+        print(next_steps(folder))
     return metrics
 
 
-def _claim(folder: Path, config: DictConfig) -> None:
-    """Take ``folder`` for this run alone, and keep the resolved configuration there."""
+def _refuse_used(folder: Path) -> None:
+    """A new run writes over nothing."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise UserError(
-                f"a run folder must be new or empty, but {folder} is not: leave hydra.run.dir to its default, or "
-                "name another folder",
-                exit_code=2,
-            )
-        # of two runs that come at the same moment, the second fails here
-        with (folder / "config.yaml").open("x") as file:
-            file.write(OmegaConf.to_yaml(config, resolve=True))
+        used = any(path.name != LOCK for path in folder.iterdir())
     except OSError as error:
         raise UserError(
             f"the run folder {folder} cannot be written ({error}): name another with hydra.run.dir"
         ) from error
-
-
-def _summary(
-    config: DictConfig, data: IMDBDataModule, classifier: ReviewClassifier, device: torch.device, folder: Path
-) -> str:
-    model = config.model
-    parameters = sum(parameter.numel() for parameter in classifier.parameters())
-    sizes = ", ".join(f"{len(data.split(name).labels):,} {name}" for name in ("train", "validation", "test"))
-    return "\n".join(
-        (
-            f"data    {config.data.source}: {sizes} reviews of {config.data.sequence_length} tokens",
-            f"model   {parameters:,} parameters: embedding {len(data.vocabulary):,} x {model.embedding_dim}, "
-            f"A {model.state_dim} x ({model.state_dim} + {model.embedding_dim}),",
-            f"        readout {model.readout}, head {classifier.head.in_features:,} -> 1",
-            f"scan    {_scan(classifier, device)} on {device}",
-            f"run     {_relative(folder)}",
+    if used:
+        raise UserError(
+            f"a run folder must be new or empty, but {folder} is not: leave hydra.run.dir to its default, or name "
+            "another folder (resume=FOLDER continues a run)",
+            exit_code=2,
         )
-    )
 
 
-def _scan(classifier: ReviewClassifier, device: torch.device) -> str:
-    """The backend that the recurrence will use, and why not a faster one."""
-    cell = classifier.cell
-    if cell.scan != "auto":
-        return cell.scan
-    chosen = choose_backend(device, cell.A.dtype, cell.state_dim, masked=classifier.mask_padding)
-    if device.type != "cpu":
-        return chosen
-    reason = f" (slower than cpu: {cpu.unavailable_reason()})" if chosen == "bptt" and not cpu.available() else ""
-    return f"{chosen}{f' ({cpu.instruction_set()})' if chosen == 'cpu' else reason}, {torch.get_num_threads()} threads"
+def _keep_config(folder: Path, config: DictConfig, resuming: bool) -> None:
+    """Write down what is run. A finished run that trains on is unfinished again."""
+    if resuming:
+        (folder / METRICS).unlink(missing_ok=True)
+    elif (folder / CONFIG).is_file():
+        raise UserError(f"two runs were given the folder {folder}, and the other was first: try again", exit_code=2)
+    write_atomically(folder / CONFIG, OmegaConf.to_yaml(config, resolve=True).encode())
 
 
 def _log_hyperparameters(trainer: L.Trainer, config: DictConfig, metrics: dict[str, Any]) -> None:
@@ -131,23 +135,6 @@ def _log_hyperparameters(trainer: L.Trainer, config: DictConfig, metrics: dict[s
     figures = {f"hparams/{name.replace('/', '_')}": value for name, value in metrics.items() if "/" in name}
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams({**flat, "seed": config.seed, "parameters": metrics["parameters"]}, figures)
+            options = {**flat, "seed": config.seed, "parameters": metrics["parameters"]}
+            logger.log_hyperparams(options, figures, step=trainer.global_step)
             logger.save()
-
-
-def _relative(folder: Path) -> Path:
-    """``folder`` as a user in the working directory would type it."""
-    here = Path.cwd()
-    return folder.relative_to(here) if folder.is_relative_to(here) else folder
-
-
-def _next_steps(folder: Path) -> str:
-    run = _relative(folder)
-    return "\n".join(
-        (
-            f"\nrun folder   {run}",
-            f"curves       tensorboard --logdir {run.parent}",
-            f"evaluate     python -m rnn_imdb.evaluate checkpoint={run}",
-            f"predict      python -m rnn_imdb.predict {run} 'A film to remember.'",
-        )
-    )

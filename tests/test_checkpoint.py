@@ -15,9 +15,10 @@ from conftest import compose
 
 from rnn_imdb import predict as predict_command
 from rnn_imdb.checkpoint import BEST, LAST, open_checkpoint
+from rnn_imdb.console import one_line
 from rnn_imdb.errors import UserError
 from rnn_imdb.evaluation import evaluate
-from rnn_imdb.predict import predict, shorten
+from rnn_imdb.predict import predict
 from rnn_imdb.training import train
 
 
@@ -168,9 +169,9 @@ def test_missing_file_is_a_clear_error(trained: Path, capsys: pytest.CaptureFixt
     assert "must be readable, got nowhere.txt (No such file" in capsys.readouterr().err
 
 
-def test_shorten_keeps_to_one_line() -> None:
-    assert shorten("one\ntwo\tthree\x07four", 80) == "one two three four"
-    assert shorten("word " * 50, 20) == "word word word wo..."
+def test_one_line_keeps_to_one_line() -> None:
+    assert one_line("one\ntwo\tthree\x07four", 80) == "one two three four"
+    assert one_line("word " * 50, 20) == "word word word wo..."
 
 
 class Evil:

@@ -85,6 +85,8 @@ def test_readme_command_runs(line: str, trained_run: Path, small_overrides: list
         # a sweep is composed and not run, and the last override of a key counts
         arguments = [argument for argument in arguments if not argument.startswith("data")]
         arguments += [*small_overrides, "trainer.fast_dev_run=1"]
+    if module[1] == "rnn_imdb.benchmark":
+        arguments += [*small_overrides, "batch_sizes=[2]", "state_dims=[8]", "time=9", "seconds=0.01", "repeats=1"]
     if module[1] == "rnn_imdb.evaluate":
         archive = next(argument for argument in small_overrides if argument.startswith("data.root="))
         arguments = [argument for argument in arguments if not argument.startswith("data")]
@@ -113,7 +115,7 @@ def test_imports_form_a_tree_without_cycles() -> None:
     for path in PACKAGE.rglob("*.py"):
         parts = path.relative_to(ROOT).with_suffix("").parts
         graph[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = imports_of(path)
-    assert graph["rnn_imdb.cell"] == {"rnn_imdb.scan"}
+    assert graph["rnn_imdb.cell"] == {"rnn_imdb.inputs", "rnn_imdb.scan"}
 
     def visit(name: str, above: tuple[str, ...]) -> None:
         assert name not in above, " -> ".join((*above, name))

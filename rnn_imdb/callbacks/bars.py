@@ -7,6 +7,8 @@ import lightning.pytorch as L
 from torch import Tensor
 from tqdm import tqdm
 
+from rnn_imdb.session import is_leader
+
 
 class Bars(L.Callback):
     """One bar for a training epoch, one for a pass over validation or test reviews; both vanish when done."""
@@ -19,7 +21,9 @@ class Bars(L.Callback):
         self._shown = 0.0
 
     def _open(self, description: str, batches: float) -> None:
-        self._bars.append(tqdm(total=int(batches), desc=description, unit="batch", leave=False, dynamic_ncols=True))
+        # of several processes, one speaks for all
+        options: dict[str, Any] = {"leave": False, "dynamic_ncols": True, "disable": not is_leader()}
+        self._bars.append(tqdm(total=int(batches), desc=description, unit="batch", **options))
 
     def _close(self) -> None:
         if self._bars:

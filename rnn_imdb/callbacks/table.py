@@ -32,7 +32,8 @@ class EpochTable(Checkpoint):
         self.rows = state_dict["rows"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        tqdm.write(HEADER)
+        if trainer.is_global_zero:
+            tqdm.write("\n".join([HEADER, *(self._line(row, trainer) for row in self.rows)]))
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._started = time.monotonic()
@@ -48,8 +49,13 @@ class EpochTable(Checkpoint):
             row |= dict.fromkeys(("validation/loss", "validation/accuracy"), math.nan)
         row |= {"epoch": trainer.current_epoch, "seconds": time.monotonic() - self._started}
         self.rows.append(row)
-        tqdm.write(
-            f"{trainer.current_epoch + 1:>2}/{trainer.max_epochs:<4}"
+        if trainer.is_global_zero:
+            tqdm.write(self._line(row, trainer))
+
+    @staticmethod
+    def _line(row: dict[str, float], trainer: L.Trainer) -> str:
+        return (
+            f"{row['epoch'] + 1:>2}/{trainer.max_epochs:<4}"
             f"{row['train/loss']:>8.4f}{row['train/accuracy']:>10.2%}"
             f"{row['validation/loss']:>8.4f}{row['validation/accuracy']:>10.2%}{row['seconds']:>9.1f}"
         )

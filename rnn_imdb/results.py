@@ -1,0 +1,338 @@
+"""What a sweep left behind: its jobs, as CSV, as a table, and averaged over seeds. Imports nothing heavy."""
+
+import csv
+import io
+import json
+import math
+import statistics
+import textwrap
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from rnn_imdb.console import one_line
+from rnn_imdb.errors import UserError
+from rnn_imdb.files import write_atomically
+
+Status = Literal["finished", "failed", "unfinished", "damaged"]
+# groups that decide a result, in the order in which they are shown; the seed comes last
+GROUPS = ("model", "optimizer", "trainer", "data")
+# what sweeps are made for comes first in its group
+MODEL_KEYS = ("model.state_dim", "model.embedding_dim", "model.readout")
+# what they hold that changes no result: a job may differ in these and still be the same configuration
+WITHOUT_EFFECT = frozenset({"data.cache_dir", "trainer.enable_progress_bar", "trainer.log_every_n_steps"})
+NEEDED_METRICS = ("validation/loss", "validation/accuracy", "parameters", "best_epoch", "epochs", "seconds")
+CSV_METRICS = (
+    *("parameters", "best_epoch", "epochs", "seconds", "validation/loss", "validation/accuracy"),
+    *("test/loss", "test/accuracy", "test/auroc", "test/f1", "test/calibration_error"),
+)
+TABLE_WIDTH = 80
+ERROR_WIDTH = 300
+# what reading a damaged file may raise: json and UTF-8 errors are ValueErrors
+_UNREADABLE = (UserError, OSError, ValueError, OverflowError, RecursionError, yaml.YAMLError)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run folder.
+
+    Attributes:
+        folder: where it is.
+        config: the configuration, with dotted keys; empty where it cannot be read.
+        metrics: what ``metrics.json`` holds; empty unless the job finished.
+        status: ``finished``, ``failed``, ``unfinished`` (interrupted or running) or ``damaged``.
+        error: one line on what went wrong in a failed or damaged job, else empty.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    metrics: dict[str, Any] = field(default_factory=dict)
+    status: Status = "finished"
+    error: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation (n - 1) of n values; one value has no deviation."""
+
+    mean: float
+    sd: float | None
+    n: int
+
+    def text(self, show: Callable[[float], str] = "{:.4f}".format) -> str:
+        return show(self.mean) if self.sd is None else f"{show(self.mean)} ± {show(self.sd)}"
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Finished jobs that differ in nothing but the seed."""
+
+    jobs: list[Job]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the jobs share."""
+        return {key: value for key, value in self.jobs[0].config.items() if key != "seed"}
+
+    def spread(self, metric: str) -> Spread | None:
+        """Mean and deviation of ``metric`` over the jobs that have it; None where none has."""
+        return spread([job.metrics[metric] for job in self.jobs if metric in job.metrics])
+
+
+def spread(values: Sequence[float]) -> Spread | None:
+    """Mean and sample standard deviation of ``values``; None where there are none."""
+    if not values:
+        return None
+    if not all(map(math.isfinite, values)):
+        return Spread(math.nan, None, len(values))
+    mean = statistics.fmean(values)
+    sd = math.hypot(*(value - mean for value in values)) / math.sqrt(len(values) - 1) if len(values) > 1 else None
+    return Spread(mean, sd, len(values))
+
+
+def read_jobs(folder: Path) -> list[Job]:
+    """The jobs of a sweep folder, sorted by name; a run folder is a sweep of one.
+
+    Raises:
+        UserError: ``folder`` is not there or holds no run. A job that cannot be read is no error: it is ``damaged``.
+    """
+    rule = "a sweep folder must hold run folders, each with its config.yaml"
+    remedy = "name a folder that rnn_imdb.train made under experiments/runs"
+    if not folder.is_dir():
+        problem = "is a file" if folder.exists() else "does not exist"
+        raise UserError(f"{rule}, but {folder} {problem}: {remedy}", exit_code=2)
+    if (folder / "config.yaml").is_file():
+        return [_read_job(folder)]
+    try:
+        jobs = [_read_job(child) for child in folder.iterdir() if (child / "config.yaml").is_file()]
+    except OSError as error:
+        raise UserError(f"{rule}, but {folder} cannot be read ({error.strerror}): {remedy}") from error
+    if not jobs:
+        raise UserError(f"{rule}, but {folder} has none: {remedy}")
+    return sorted(jobs, key=lambda job: job.name)
+
+
+def _read_job(folder: Path) -> Job:
+    try:
+        config = _read_config(folder / "config.yaml")
+    except _UNREADABLE as error:
+        return Job(folder, {}, status="damaged", error=f"config.yaml: {one_line(str(error), ERROR_WIDTH)}")
+    try:
+        return Job(folder, config, _read_metrics(folder / "metrics.json"))
+    except FileNotFoundError:
+        pass
+    except _UNREADABLE as error:
+        return Job(folder, config, status="damaged", error=f"metrics.json: {one_line(str(error), ERROR_WIDTH)}")
+    try:
+        lines = (folder / "error.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except FileNotFoundError:
+        return Job(folder, config, status="unfinished")
+    except OSError as error:
+        lines = [f"error.txt: {error.strerror}"]
+    return Job(
+        folder, config, status="failed", error=one_line(lines[-1], ERROR_WIDTH) if lines else "error.txt is empty"
+    )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """A run's configuration with dotted keys. Raises UserError where it is none."""
+    # not libyaml's loader, though it is faster: a deeply nested file ends the process
+    config = _flat(yaml.safe_load(path.read_text(encoding="utf-8")))
+    for key, kind in (("model.state_dim", int), ("model.embedding_dim", int), ("model.readout", str), ("seed", int)):
+        if not isinstance(config.get(key), kind):
+            raise UserError(f"it must be a run's configuration, but {key} is {config.get(key)!r}")
+    return config
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(node, dict):
+        return {prefix[:-1]: node}
+    return {key: value for name, child in node.items() for key, value in _flat(child, f"{prefix}{name}.").items()}
+
+
+def _read_metrics(path: Path) -> dict[str, Any]:
+    """What ``metrics.json`` holds. Raises UserError where a figure is missing or is none."""
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(metrics, dict):
+        raise UserError("it must hold the figures of a run")
+    for name in NEEDED_METRICS:
+        if not is_number(metrics.get(name)) or not math.isfinite(metrics[name]):
+            raise UserError(f"{name} must be a finite number, got {metrics.get(name)!r}")
+    if metrics["parameters"] < 1:
+        raise UserError(f"parameters must be at least 1, got {metrics['parameters']}")
+    for name, value in metrics.items():
+        if "/" in name and not is_number(value):
+            raise UserError(f"{name} must be a number, got {value!r}")
+    history = metrics.get("history", [])
+    if not isinstance(history, list) or not all(
+        isinstance(row, dict) and is_number(row.get("epoch")) for row in history
+    ):
+        raise UserError("history must be a list of epochs")
+    return metrics
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def show(value: Any) -> str:
+    """A value of a configuration as one would type it on the command line."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def hyperparameters(config: Mapping[str, Any]) -> list[str]:
+    """The dotted keys of a configuration that are hyper-parameters: group by group, then the seed."""
+    first = [key for key in MODEL_KEYS if key in config]
+    keys = first + [
+        key for group in GROUPS for key in sorted(config) if key.startswith(f"{group}.") and key not in first
+    ]
+    return [*keys, "seed"] if "seed" in config else keys
+
+
+def varied(jobs: Sequence[Job]) -> list[str]:
+    """The dotted keys whose values differ between jobs: hyper-parameters and options of callbacks, the seed last.
+
+    An option that only some optimizers have differs where those that have it differ.
+    """
+    configs = [job.config for job in jobs if job.config]
+    union = {key: None for config in configs for key in config}
+    keys = hyperparameters(union)
+    callbacks = sorted(key for key in union if key.startswith("callbacks."))
+    keys = [*(key for key in keys if key != "seed"), *callbacks, *(key for key in keys if key == "seed")]
+
+    def values(key: str) -> set[str | None]:
+        found = {show(config[key]) if key in config else None for config in configs}
+        return found - {None} if key.startswith("optimizer.") else found
+
+    return [key for key in keys if key not in WITHOUT_EFFECT and len(values(key)) > 1]
+
+
+def by_configuration(jobs: Sequence[Job]) -> list[Configuration]:
+    """Finished jobs grouped by all that affects a result but the seed: the best mean validation accuracy first.
+
+    Equal accuracies are ordered by validation loss; test figures never take part.
+    """
+    groups: dict[str, list[Job]] = defaultdict(list)
+    for job in jobs:
+        if job.status == "finished":
+            kept = {
+                key: value
+                for key, value in job.config.items()
+                if key.startswith((*(f"{group}." for group in GROUPS), "callbacks.")) and key not in WITHOUT_EFFECT
+            }
+            groups[json.dumps(kept, sort_keys=True, default=str)].append(job)
+
+    def rank(configuration: Configuration) -> tuple[float, float, str]:
+        values = [
+            statistics.fmean(job.metrics[name] for job in configuration.jobs)
+            for name in ("validation/accuracy", "validation/loss")
+        ]
+        return -values[0], values[1], configuration.jobs[0].name
+
+    return sorted(map(Configuration, groups.values()), key=rank)
+
+
+def write_csv(jobs: Sequence[Job], path: Path) -> None:
+    """Write one row a job: folder, status, hyper-parameters, and figures as they are in ``metrics.json``.
+
+    Columns depend on nothing but the keys of the configurations; options of callbacks stand there where they vary.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    keys = hyperparameters({key: None for job in jobs for key in job.config})
+    keys += [key for key in varied(jobs) if key not in keys]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["folder", "status", *keys, *CSV_METRICS])
+    for job in jobs:
+        options = [show(job.config[key]) if key in job.config else "" for key in keys]
+        writer.writerow([job.name, job.status, *options, *(job.metrics.get(name, "") for name in CSV_METRICS)])
+    write_atomically(path, buffer.getvalue().encode("utf-8", errors="replace"))
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """The last part of each dotted key, or the whole key where two would be the same."""
+    # optimizer.name says which optimizer
+    names = {key: key.removesuffix(".name").rpartition(".")[2] for key in keys}
+    return {key: name if list(names.values()).count(name) == 1 else key for key, name in names.items()}
+
+
+@dataclass
+class _Column:
+    header: str
+    cells: list[str]
+    # a number is never cut: it would be another number
+    least: int
+    width: int
+
+    def text(self, row: int | None) -> str:
+        text = self.header if row is None else self.cells[row]
+        return (text if len(text) <= self.width else f"{text[: self.width - 1]}.").ljust(self.width)
+
+
+def table(jobs: Sequence[Job]) -> str:
+    """The jobs as a table of at most 80 columns: the best validation accuracy first, those without one last."""
+    finished = [job for configuration in by_configuration(jobs) for job in configuration.jobs]
+    finished.sort(key=lambda job: (-job.metrics["validation/accuracy"], job.metrics["validation/loss"], job.name))
+    order = finished + sorted((job for job in jobs if job.status != "finished"), key=lambda job: (job.status, job.name))
+    tested = any("test/accuracy" in job.metrics for job in order)
+    headers = ["val acc", *(["test acc"] if tested else []), "best ep.", "seconds"]
+    figures = [_figures(job, tested) for job in order]
+    widths = [max(len(texts[i]) for texts in [headers, *figures] if len(texts) > 1) for i in range(len(headers))]
+
+    keys = varied(jobs)
+    names = short_names(keys)
+    columns = [_column(names[key], [job.config.get(key, "") for job in order]) for key in keys]
+    columns = columns or [_column("run", [job.name for job in order])]
+    dropped = _fit(columns, TABLE_WIDTH - sum(widths) - 2 * len(widths))
+    room = sum(column.width + 2 for column in columns)
+
+    lines = []
+    for row, texts in [(None, headers), *enumerate(figures)]:
+        left = "".join(column.text(row) + "  " for column in columns)
+        if row is not None and not order[row].config:
+            left = one_line(order[row].name, room - 2).ljust(room)
+        # a status takes the place of all figures
+        right = texts[0] if len(texts) == 1 else "  ".join(map(str.rjust, texts, widths))
+        lines.append((left + right).rstrip())
+    if dropped:
+        lines.append(textwrap.fill(f"not shown, see results.csv: {', '.join(dropped)}", TABLE_WIDTH))
+    return "\n".join(lines)
+
+
+def _figures(job: Job, tested: bool) -> list[str]:
+    if job.status != "finished":
+        return [job.status]
+    test = [f"{job.metrics['test/accuracy']:.2%}" if "test/accuracy" in job.metrics else ""] if tested else []
+    figures = [f"{job.metrics['best_epoch']:g}", f"{job.metrics['seconds']:.0f}"]
+    return [f"{job.metrics['validation/accuracy']:.2%}", *test, *figures]
+
+
+def _column(header: str, values: Sequence[Any]) -> _Column:
+    cells = [one_line(show(value), ERROR_WIDTH) for value in values]
+    widest = max(map(len, cells))
+    width = max(len(header), widest)
+    texts = any(isinstance(value, str) and value for value in values)
+    # one column always fits, whatever it holds
+    return _Column(header, cells, min(width, 6 if texts else max(6, min(widest, 20))), width)
+
+
+def _fit(columns: list[_Column], room: int) -> list[str]:
+    """Narrow the widest columns to ``room``, then drop columns before the last; returns the names of those dropped."""
+    dropped = []
+    while sum(column.width + 2 for column in columns) - 2 > room:
+        widest = max(columns, key=lambda column: (column.width > column.least, column.width))
+        if widest.width > widest.least:
+            widest.width -= 1
+        else:
+            dropped.insert(0, columns.pop(-2).header)
+    return dropped

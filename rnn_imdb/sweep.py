@@ -1,0 +1,174 @@
+"""Sweeps that cannot be lost: every job has a folder of its own, and the same command goes on where it stopped."""
+
+import hashlib
+import json
+import os
+import re
+import time
+import traceback
+from contextlib import redirect_stdout
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from rnn_imdb.config import check, conf_folder
+from rnn_imdb.console import one_line
+from rnn_imdb.errors import UserError
+from rnn_imdb.lock import Busy
+from rnn_imdb.results import WITHOUT_EFFECT, read_jobs, table, write_csv
+from rnn_imdb.resume import NOT_COMPARED, is_finished
+
+_FLAGS = ("-m", "--multirun")
+# longer names are cut: the hash tells jobs apart
+_NAME_LENGTH = 120
+
+
+def prepare(arguments: list[str]) -> list[str]:
+    """A command line with all that its sweep needs; other command lines as they are.
+
+    The axes of ``sweep=NAME`` come from ``conf/sweep/NAME.yaml``, but for those that the command line gives. The
+    jobs learn which options are swept, and how many jobs there are.
+    """
+    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    chosen = [override.partition("=")[2] for override in overrides if override.startswith("sweep=")]
+    file = conf_folder() / "sweep" / f"{chosen[-1]}.yaml" if chosen else None
+    if file is not None and file.is_file():
+        axes = (yaml.safe_load(file.read_text()) or {}).get("axes", {})
+        given = {override.partition("=")[0] for override in overrides}
+        added = [f"{key}={values}" for key, values in axes.items() if key not in given]
+        overrides += added
+        arguments = [*arguments, *added]
+        if axes and not set(_FLAGS) & set(arguments):
+            arguments.append("--multirun")
+    if not set(_FLAGS) & set(arguments):
+        return arguments
+    parsed = [item for item in OverridesParser.create().parse_overrides(overrides) if item.is_sweep_override()]
+    swept = ",".join(item.get_key_element().lstrip("+") for item in parsed)
+    jobs = prod(len(list(item.sweep_string_iterator())) for item in parsed)
+    return [*arguments, f"sweep.swept=[{swept}]", f"sweep.jobs={jobs}"]
+
+
+def job_folder(*, _root_: DictConfig) -> str:
+    """Name of a job's folder: the swept options, and 8 hex digits of a hash of all that affects its results."""
+    choices = _root_.hydra.runtime.choices
+    swept = list(_root_.sweep.swept)
+    last = [key.rpartition(".")[2] for key in swept]
+    parts = []
+    for key, short in zip(swept, last, strict=True):
+        value = choices[key] if key in choices else OmegaConf.select(_root_, key)
+        parts.append(f"{short if last.count(short) == 1 else key}-{value}")
+    name = re.sub(r"[^\w.+-]+", "-", "_".join(parts))[:_NAME_LENGTH]
+    return f"{name or 'job'}-{configuration_hash(_root_)}"
+
+
+def configuration_hash(config: DictConfig) -> str:
+    """8 hex digits that two configurations share only if they give the same results."""
+    relevant: dict[str, Any] = {
+        str(name): OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
+        for name, node in config.items()
+        if name not in (*NOT_COMPARED, "hydra", "logger")
+    }
+    for key in WITHOUT_EFFECT:
+        group, _, name = key.partition(".")
+        relevant[group].pop(name, None)
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+# registered on import, for the processes of a launcher import this module and nothing else
+OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
+
+_durations: list[float] = []
+
+
+def run_job(config: DictConfig, folder: Path) -> None:
+    """Run, resume or skip one job of a sweep, and say so on one line; a failure stays in the job's folder.
+
+    Raises:
+        UserError: the sweep asks for what no job can do.
+    """
+    hydra = HydraConfig.get()
+    if config.resume is not None:
+        raise UserError("a sweep resumes by itself, got resume: give the same command again without it", exit_code=2)
+    if config.trainer.strategy != "auto" or config.trainer.devices not in (1, "auto"):
+        raise UserError(
+            f"a job of a sweep is one process, got trainer.strategy={config.trainer.strategy} "
+            f"trainer.devices={config.trainer.devices}: leave trainer=default and run jobs side by side with "
+            "hydra/launcher=joblib, or run each training by itself",
+            exit_code=2,
+        )
+    workers = _workers(hydra)
+    label = f"job {hydra.job.num + 1}/{config.sweep.jobs}  {folder.name}"
+    started = time.monotonic()
+    try:
+        if is_finished(folder):
+            metrics, before = json.loads((folder / "metrics.json").read_text()), " before"
+        else:
+            metrics, before = _run(config, folder, workers), ""
+            _durations.append(time.monotonic() - started)
+    except Busy:
+        print(f"{label}: runs in another process", flush=True)
+        return
+    except Exception as error:
+        (folder / "error.txt").write_text(traceback.format_exc())
+        print(f"{label}: failed: {one_line(str(error), 200)}", flush=True)
+        if config.sweep.fail_fast:
+            raise UserError(f"{label} failed, and sweep.fail_fast=true: see {folder / 'error.txt'}") from error
+        return
+    left = (config.sweep.jobs - hydra.job.num - 1) * sum(_durations) / max(len(_durations), 1) / workers
+    print(
+        f"{label}: finished{before}, validation accuracy {metrics['validation/accuracy']:.2%}, "
+        f"{metrics['seconds']:.0f} s; {left / 60:.0f} min left",
+        flush=True,
+    )
+
+
+def _run(config: DictConfig, folder: Path, workers: int) -> dict[str, Any]:
+    # a finished job, and a command line that is refused, need no torch
+    import torch
+
+    from rnn_imdb.training import train
+
+    if workers > 1:
+        # jobs side by side share the cores, and their bars would overwrite each other
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+        config.trainer.enable_progress_bar = False
+    resuming = (folder / "config.yaml").is_file()
+    if not resuming:
+        # also a job that is refused below is one of the sweep's results
+        (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
+    check(config)
+    (folder / "error.txt").unlink(missing_ok=True)
+    with (folder / "output.txt").open("a") as file, redirect_stdout(file):
+        return train(config, folder, resuming=True)
+
+
+def _workers(hydra: Any) -> int:
+    """How many jobs run side by side on this machine."""
+    count = OmegaConf.select(hydra.launcher, "n_jobs")
+    if count is None:
+        return 1
+    return count if count > 0 else (os.cpu_count() or 1) + 1 + count
+
+
+class Summary(Callback):
+    """What the sweep's own process prints at its end: a table, ``results.csv``, and what failed."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        folder = Path(config.hydra.sweep.dir)
+        jobs = read_jobs(folder)
+        print(f"\n{table(jobs)}\n")
+        write_csv(jobs, folder / "results.csv")
+        print(f"written to {folder / 'results.csv'}\nreport       python -m rnn_imdb.report {folder}")
+        failed = [job for job in jobs if job.status in ("failed", "damaged")]
+        if failed:
+            lines = [f"{len(failed)} of {len(jobs)} jobs failed; the same command tries them again:"]
+            lines += [f"  {job.name}: {job.error}" for job in failed]
+            print("\n".join(lines), flush=True)
+            # Hydra turns other exceptions of a callback into warnings
+            raise SystemExit(1)

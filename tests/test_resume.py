@@ -1,0 +1,297 @@
+"""Runs that are killed, interrupted or grown, and continue as if nothing had been."""
+
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import compose
+from omegaconf import DictConfig, OmegaConf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
+
+from rnn_imdb import files, resume
+from rnn_imdb.checkpoint import BEST, LAST, open_checkpoint
+from rnn_imdb.data import BatchSampler
+from rnn_imdb.errors import UserError
+from rnn_imdb.interrupts import Interrupted, interruptible
+from rnn_imdb.lock import Busy, locked
+from rnn_imdb.training import train
+
+OPTIONS = ("trainer.max_epochs=4", "optimizer.learning_rate=0.01", "model.readout=attention", "model.state_dim=8")
+
+
+def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def metrics(folder: Path) -> dict[str, Any]:
+    figures = json.loads((folder / "metrics.json").read_text())
+    for timed in (figures, *figures["history"]):
+        del timed["seconds"]
+    return figures
+
+
+def state(path: Path) -> dict[str, torch.Tensor]:
+    content = torch.load(path, weights_only=True)
+    optimizer = content["optimizer_states"][0]["state"]
+    return content["state_dict"] | {f"{i}.{k}": torch.as_tensor(v) for i in optimizer for k, v in optimizer[i].items()}
+
+
+def assert_same_run(actual: Path, expected: Path) -> None:
+    for which in (LAST, BEST):
+        first, second = state(actual / which), state(expected / which)
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[name], second[name]) for name in first), which
+    assert metrics(actual) == metrics(expected)
+    assert curves(actual) == curves(expected)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    train(compose("train", *small_overrides, *OPTIONS), folder)
+    return folder
+
+
+def continue_later(config: DictConfig, folder: Path) -> None:
+    """Resume as another process would: in a later second, and with event files numbered from 0.
+
+    TensorBoard reads the event files of a folder in the order of their names.
+    """
+    time.sleep(1.05)
+    event_file_writer._global_uid = event_file_writer.AtomicCounter(0)
+    train(config, folder, resuming=True)
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    """Ctrl-C before the ``batch``-th training batch of the run."""
+    count = 0
+    iterate = BatchSampler.__iter__
+
+    def counting(self: BatchSampler) -> Iterator[np.ndarray]:
+        nonlocal count
+        for positions in iterate(self):
+            if self.seed is not None:
+                count += 1
+                if count == batch:
+                    raise Interrupted(signal.SIGINT)
+            yield positions
+
+    monkeypatch.setattr(BatchSampler, "__iter__", counting)
+
+
+# there are 4 batches in an epoch
+@pytest.mark.parametrize("batch", [1, 3, 4, 5, 7, 16])
+def test_interrupted_run_continues_from_its_last_epoch(
+    undisturbed: Path, small_overrides: list[str], tmp_path: Path, batch: int
+) -> None:
+    config = compose("train", *small_overrides, *OPTIONS)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, batch)
+        with pytest.raises(Interrupted):
+            train(config, tmp_path / "run")
+    assert open_checkpoint(tmp_path / "run" / LAST).step == (batch - 1) // 4 * 4
+    continue_later(config, tmp_path / "run")
+    assert_same_run(tmp_path / "run", undisturbed)
+
+
+def test_interruption_while_testing_leads_to_the_same_end(
+    undisturbed: Path, small_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rnn_imdb import training
+
+    config = compose("train", *small_overrides, *OPTIONS)
+    write = training.write_atomically
+
+    def interrupted_at_the_end(path: Path, content: bytes) -> None:
+        if path.name == "metrics.json":
+            raise Interrupted(signal.SIGTERM)
+        write(path, content)
+
+    monkeypatch.setattr(training, "write_atomically", interrupted_at_the_end)
+    with pytest.raises(Interrupted):
+        train(config, tmp_path / "run")
+    monkeypatch.setattr(training, "write_atomically", write)
+    continue_later(config, tmp_path / "run")
+    assert_same_run(tmp_path / "run", undisturbed)
+
+
+def test_finished_run_can_grow(undisturbed: Path, small_overrides: list[str], tmp_path: Path) -> None:
+    shorter = compose("train", *small_overrides, *OPTIONS, "trainer.max_epochs=2")
+    train(shorter, tmp_path / "run")
+    overrides = ["trainer.max_epochs=4"]
+    grown = resume.continued(tmp_path / "run", compose("train", *small_overrides, *overrides), overrides)
+    assert grown.trainer.max_epochs == 4
+    continue_later(grown, tmp_path / "run")
+    # the shorter run had its own test and HParams entry at its end
+    assert metrics(tmp_path / "run") == metrics(undisturbed)
+    assert curves(tmp_path / "run") == curves(undisturbed)
+
+
+def kill_at_random(run: Callable[[], subprocess.Popen[bytes]], generator: random.Random, longest: float) -> bool:
+    """Start a run and kill it; whether it was still running."""
+    process = run()
+    try:
+        process.wait(generator.uniform(0.3, 1.0) * longest)
+        return False
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        return True
+
+
+def test_killed_run_ends_as_if_it_had_not_been_killed(
+    undisturbed: Path, small_overrides: list[str], tmp_path: Path
+) -> None:
+    """With a cold cache, so that a kill can hit encoding, training, checkpointing or testing."""
+    folder = tmp_path / "run"
+    overrides = [*small_overrides, *OPTIONS, f"data.cache_dir={tmp_path / 'cache'}", f"hydra.run.dir={folder}"]
+
+    def start() -> subprocess.Popen[bytes]:
+        arguments = [f"resume={folder}"] if (folder / "config.yaml").is_file() else overrides
+        # as many threads as the tests have: the last bits of a weight gradient depend on their number
+        options: dict[str, Any] = {"env": os.environ | {"OMP_NUM_THREADS": "1"}, "cwd": tmp_path}
+        quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen([sys.executable, "-m", "rnn_imdb.train", *arguments], **quiet, **options)
+
+    generator = random.Random(time.time_ns())
+    for _ in range(2):
+        kill_at_random(start, generator, longest=8)
+    if not (folder / "metrics.json").is_file():
+        assert start().wait(timeout=120) == 0
+    assert_same_run(folder, undisturbed)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_leaves_a_checkpoint_and_the_command_to_continue(
+    number: signal.Signals, code: int, small_overrides: list[str], tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "rnn_imdb.train", *small_overrides, "trainer.max_epochs=100000"]
+    process = subprocess.Popen(
+        [*command, "hydra.run.dir=run", "callbacks.early_stopping.patience=100000"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / BEST).is_file():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "python -m rnn_imdb.train resume=run" in err
+    assert "Traceback" not in err
+    assert open_checkpoint(tmp_path / "run" / LAST).step % 4 == 0
+
+
+def test_signals_are_one_exception_and_handlers_come_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted, match="SIGTERM"), interruptible():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_resume_compares_what_is_given_and_refuses_a_difference_by_name(
+    undisturbed: Path, small_overrides: list[str]
+) -> None:
+    def continued(*overrides: str) -> None:
+        resume.continued(undisturbed, compose("train", *small_overrides, *overrides), overrides)
+
+    with pytest.raises(UserError, match=r"model\.state_dim is 8 in .* and 9 here"):
+        continued("model.state_dim=9")
+    with pytest.raises(UserError, match=r"optimizer\.name is 'rmsprop' in .* and 'adam' here"):
+        continued("optimizer=adam")
+    with pytest.raises(UserError, match=r"trainer\.max_epochs is 4 in .* and 3 here"):
+        continued("trainer.max_epochs=3")
+    with pytest.raises(UserError, match=r"must be unfinished, but .* is finished: give a larger trainer\.max_epochs"):
+        continued("model.state_dim=8")
+
+
+def test_auto_finds_the_newest_unfinished_run_of_the_same_configuration(
+    small_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, seed in (("1", 0), ("2", 0), ("3", 1), ("4", 0)):
+        (tmp_path / name).mkdir()
+        content = OmegaConf.to_yaml(compose("train", *small_overrides, f"seed={seed}"), resolve=True)
+        (tmp_path / name / "config.yaml").write_text(content)
+    (tmp_path / "4" / "metrics.json").write_text("{}")
+    assert resume.find(compose("train", *small_overrides, "resume=auto"), tmp_path) == tmp_path / "2"
+    assert resume.find(compose("train", *small_overrides, "resume=auto", "seed=5"), tmp_path) is None
+    assert "starting a new one" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", ["", "- 1", "data: {", "model: {state_dim: 3}", "\x00"])
+def test_damaged_or_missing_configuration_is_refused(content: str, tmp_path: Path) -> None:
+    if content:
+        (tmp_path / "config.yaml").write_text(content)
+    with pytest.raises(UserError, match="resume must name a run folder"):
+        resume.read_config(tmp_path)
+
+
+def test_two_processes_do_not_share_a_folder(small_overrides: list[str], tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with locked(tmp_path / "run"), pytest.raises(Busy, match="is in use: wait, or end it"):
+        train(compose("train", *small_overrides), tmp_path / "run")
+
+
+def test_full_disk_leaves_the_previous_checkpoint_whole(
+    small_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = compose("train", *small_overrides, *OPTIONS)
+    writes = 0
+    fsync = files.os.fsync
+
+    def full(descriptor: int) -> None:
+        nonlocal writes
+        writes += 1
+        if writes == 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(UserError, match=r"ckpt must be writable, but it is not \(No space left on device\)"):
+        train(config, tmp_path / "run")
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    assert open_checkpoint(tmp_path / "run" / LAST).step == 4
+    assert not list((tmp_path / "run").rglob("*.tmp"))
+
+
+def test_loss_that_is_not_finite_ends_the_run_with_a_remedy(
+    small_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("optimizer=sgd", "optimizer.learning_rate=100", "optimizer.momentum=0.99", "model.scan=reference")
+    config = compose("train", *small_overrides, *options, "trainer.max_epochs=3")
+    poison(monkeypatch, step=5)
+    with pytest.raises(UserError, match=r"must be finite, but it is nan at step 5 \(learning rate 100, gradient norm"):
+        train(config, tmp_path / "run")
+    assert open_checkpoint(tmp_path / "run" / LAST).step == 4
+
+
+def poison(patch: pytest.MonkeyPatch, step: int) -> None:
+    """A NaN in the weights from ``step`` on."""
+    from rnn_imdb.module import SentimentModule
+
+    training_step = SentimentModule.training_step
+
+    def poisoned(self: SentimentModule, batch: Any, batch_idx: int) -> torch.Tensor:
+        if self.global_step == step:
+            with torch.no_grad():
+                self.classifier.head.weight.fill_(torch.nan)
+        return training_step(self, batch, batch_idx)
+
+    patch.setattr(SentimentModule, "training_step", poisoned)
