@@ -48,6 +48,8 @@ def run_hydra(name: str, task: Callable[[DictConfig], None]) -> None:
         fail(_explain(error), 2)
     except ValueError as error:
         # what Hydra says of GROUP=null and GROUP=3 is no HydraException
+        if str(error).startswith("Only one of"):
+            fail(str(error), 2)
         if not str(error).startswith("Config group override"):
             raise
         fail(f"{error}: name a file of the group, as in data=embedded, or leave it out", 2)

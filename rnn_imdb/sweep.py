@@ -30,28 +30,28 @@ _NAME_LENGTH = 120
 
 
 def prepare(arguments: list[str]) -> list[str]:
-    """A command line with all that its sweep needs; other command lines as they are.
+    """A command line with all that its sweep needs; other command lines as they are, but with overrides last.
 
     The axes of ``sweep=NAME`` come from ``conf/sweep/NAME.yaml``, but for those that the command line gives. The
     jobs learn which options are swept, and how many jobs there are.
     """
     overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    # Hydra takes them only in one piece
+    options = [argument for argument in arguments if argument not in overrides]
     chosen = [override.partition("=")[2] for override in overrides if override.startswith("sweep=")]
     file = conf_folder() / "sweep" / f"{chosen[-1]}.yaml" if chosen else None
     if file is not None and file.is_file():
         axes = (yaml.safe_load(file.read_text()) or {}).get("axes", {})
         given = {override.partition("=")[0] for override in overrides}
-        added = [f"{key}={values}" for key, values in axes.items() if key not in given]
-        overrides += added
-        arguments = [*arguments, *added]
-        if axes and not set(_FLAGS) & set(arguments):
-            arguments.append("--multirun")
-    if not set(_FLAGS) & set(arguments):
-        return arguments
-    parsed = [item for item in OverridesParser.create().parse_overrides(overrides) if item.is_sweep_override()]
-    swept = ",".join(item.get_key_element().lstrip("+") for item in parsed)
-    jobs = prod(len(list(item.sweep_string_iterator())) for item in parsed)
-    return [*arguments, f"sweep.swept=[{swept}]", f"sweep.jobs={jobs}"]
+        overrides += [f"{key}={values}" for key, values in axes.items() if key not in given]
+        if axes and not set(_FLAGS) & set(options):
+            options.append("--multirun")
+    if set(_FLAGS) & set(options):
+        parsed = [item for item in OverridesParser.create().parse_overrides(overrides) if item.is_sweep_override()]
+        swept = ",".join(item.get_key_element().lstrip("+") for item in parsed)
+        jobs = prod(len(list(item.sweep_string_iterator())) for item in parsed)
+        overrides += [f"sweep.swept=[{swept}]", f"sweep.jobs={jobs}"]
+    return [*options, *overrides]
 
 
 def job_folder(*, _root_: DictConfig) -> str:

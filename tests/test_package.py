@@ -81,10 +81,22 @@ def test_readme_command_runs(line: str, trained_run: Path, small_overrides: list
     assert module is not None, line
     arguments = shlex.split(module[2].split("|")[0])
     arguments = [argument.replace("RUN", str(trained_run / "RUN")) for argument in arguments]
-    if module[1] == "rnn_imdb.train" and "--help" not in arguments:
-        # a sweep is composed and not run, and the last override of a key counts
+    if module[1] == "rnn_imdb.train" and any(argument.startswith("resume=") for argument in arguments):
+        # the configuration of the run counts
+        arguments += small_overrides if "resume=auto" in arguments else []
+    elif module[1] == "rnn_imdb.train" and "--help" not in arguments:
+        # a sweep is shortened to two of its jobs, and of several overrides of one key the last counts
         arguments = [argument for argument in arguments if not argument.startswith("data")]
-        arguments += [*small_overrides, "trainer.fast_dev_run=1"]
+        sweeps = "-m" in arguments or any(argument.startswith("sweep=") for argument in arguments)
+        quick = ["trainer.max_epochs=1", "model.state_dim=4", "model.embedding_dim=4,5", "model.readout=last", "seed=0"]
+        if sweeps:
+            swept = ("model.", "seed=")
+            arguments = [argument for argument in arguments if not argument.startswith(swept)] + quick
+        else:
+            arguments.append("trainer.fast_dev_run=1")
+        arguments += small_overrides
+    if module[1] == "rnn_imdb.report":
+        arguments = [str(trained_run / "RUN")]
     if module[1] == "rnn_imdb.benchmark":
         arguments += [*small_overrides, "batch_sizes=[2]", "state_dims=[8]", "time=9", "seconds=0.01", "repeats=1"]
     if module[1] == "rnn_imdb.evaluate":

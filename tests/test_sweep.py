@@ -1,0 +1,206 @@
+"""Sweeps: folders, what the same command does again, failures, launchers; and training in two processes."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from conftest import compose
+from test_resume import curves
+
+from rnn_imdb import sweep
+from rnn_imdb.config import conf_folder
+from rnn_imdb.data import BatchSampler
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+QUICK = ("trainer.max_epochs=1", "model.embedding_dim=4")
+
+
+def jobs_of(folder: Path) -> dict[str, Path]:
+    """Job folders by name without the hash."""
+    return {path.parent.name.rpartition("-")[0]: path.parent for path in folder.glob("*/config.yaml")}
+
+
+def test_sweep_file_gives_axes_that_the_command_line_can_replace() -> None:
+    axes = yaml.safe_load((conf_folder() / "sweep" / "capacity.yaml").read_text())["axes"]
+    prepared = sweep.prepare(["sweep=capacity", "model.readout=last", "seed=3,4"])
+    assert "--multirun" in prepared
+    assert f"model.state_dim={axes['model.state_dim']}" in prepared
+    assert [argument for argument in prepared if argument.startswith(("seed=", "model.readout="))] == [
+        "model.readout=last",
+        "seed=3,4",
+    ]
+    assert prepared[-2:] == ["sweep.swept=[seed,model.state_dim,model.embedding_dim]", "sweep.jobs=18"]
+
+
+def test_options_may_stand_anywhere() -> None:
+    assert sweep.prepare(["seed=1", "--cfg", "job", "test=false"]) == ["--cfg", "job", "seed=1", "test=false"]
+
+
+@pytest.mark.parametrize("arguments", [["seed=1"], [], ["--help"], ["sweep=default", "seed=1"], ["sweep=nosuch"]])
+def test_other_command_lines_stay_as_they_are(arguments: list[str]) -> None:
+    assert sweep.prepare(list(arguments)) == arguments
+
+
+def test_sweep_knows_its_axes_and_jobs() -> None:
+    prepared = sweep.prepare(["-m", "model.state_dim=range(1,4)", "optimizer=adam,sgd", "seed=0"])
+    assert prepared[-2:] == ["sweep.swept=[model.state_dim,optimizer]", "sweep.jobs=6"]
+
+
+def hash_of(*overrides: str) -> str:
+    return sweep.configuration_hash(compose("train", *overrides))
+
+
+def test_hash_depends_on_all_that_affects_results_and_on_nothing_else() -> None:
+    base = hash_of()
+    changes = ["seed=1", "model.readout=all", "optimizer=adam", "data=aclimdb", "test=false", "trainer.max_epochs=4"]
+    changes += ["callbacks.early_stopping.patience=1", "data.root=elsewhere", "+trainer.max_steps=9"]
+    assert len({base, *(hash_of(change) for change in changes)}) == len(changes) + 1
+    same = ["data.cache_dir=elsewhere", "trainer.enable_progress_bar=false", "logger=none", "sweep.name=other"]
+    assert {hash_of(change) for change in [*same, "resume=auto"]} == {base}
+
+
+@pytest.fixture(scope="module")
+def swept(small_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A sweep of two jobs, and the command line that made it."""
+    folder = tmp_path_factory.mktemp("swept")
+    arguments = [*small_overrides, *QUICK, "-m", "model.state_dim=4,8", "model.readout=last"]
+    subprocess.run([sys.executable, "-m", "rnn_imdb.train", *arguments], cwd=folder, check=True, capture_output=True)
+    return folder, arguments
+
+
+def test_job_folders_are_named_by_what_is_swept(swept: tuple[Path, list[str]]) -> None:
+    jobs = jobs_of(swept[0] / "experiments" / "runs" / "sweep")
+    assert set(jobs) == {"state_dim-4", "state_dim-8"}
+    assert all((job / "metrics.json").is_file() and (job / "output.txt").is_file() for job in jobs.values())
+
+
+def test_same_command_again_runs_only_what_is_new(swept: tuple[Path, list[str]], command: Command) -> None:
+    folder, arguments = swept
+    runs = folder / "experiments" / "runs" / "sweep"
+    before = {path: path.stat().st_mtime_ns for path in runs.glob("*/metrics.json")}
+    more = [argument.replace("4,8", "4,8,6") for argument in arguments]
+    done = command("train", *more, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("finished before") == 2
+    assert "job 3/3  state_dim-6-" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    with (runs / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(row["model.state_dim"] for row in rows) == ["4", "6", "8"]
+    assert all(row["status"] == "finished" and float(row["test/accuracy"]) > 0 for row in rows)
+    # sorted by validation accuracy
+    table = [line.split() for line in done.stdout.splitlines() if line[:1] in "468" and "%" in line]
+    accuracies = [float(line[1].rstrip("%")) for line in table]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert len(accuracies) == 3
+
+
+def test_failing_job_stops_neither_the_others_nor_its_retry(small_overrides: list[str], command: Command) -> None:
+    arguments = [*small_overrides, *QUICK, "-m", "data.vocabulary_size=2,50", "sweep.name=fails"]
+    done = command("train", *arguments)
+    assert done.returncode == 1
+    assert "job 2/2  vocabulary_size-50" in done.stdout
+    assert "1 of 2 jobs failed" in done.stdout
+    assert "must be a whole number from 3" in done.stdout
+    again = command("train", *arguments, "sweep.fail_fast=true")
+    assert again.returncode == 1
+    assert "sweep.fail_fast=true: see" in again.stderr
+    assert "job 2/2" not in again.stdout
+
+
+def test_interrupted_sweep_goes_on(small_overrides: list[str], tmp_path: Path, command: Command) -> None:
+    slow = ["callbacks.early_stopping.patience=1000", "model.embedding_dim=4", "trainer.max_epochs=60"]
+    arguments = [*small_overrides, *slow, "-m", "seed=0,1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rnn_imdb.train", *arguments], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    runs = tmp_path / "experiments" / "runs" / "sweep"
+    deadline = time.monotonic() + 120
+    while not list(runs.glob("seed-1-*/checkpoints/best.ckpt")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "job 1/2" in out
+    done = command("train", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "job 1/2  seed-0" in done.stdout
+    assert done.stdout.count("finished before") == 1
+    # the second run printed its table twice: once to the interruption, once from there on
+    assert (jobs_of(runs)["seed-1"] / "output.txt").read_text().count("epoch      loss") == 2
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_launchers_give_the_same_results(
+    launcher: str, swept: tuple[Path, list[str]], tmp_path: Path, command: Command
+) -> None:
+    folder, arguments = swept
+    options = {"joblib": ["hydra.launcher.n_jobs=2"], "submitit_local": ["hydra.launcher.cpus_per_task=1"]}
+    one_thread = {"env": os.environ | {"OMP_NUM_THREADS": "1"}}
+    done = command("train", *arguments, f"hydra/launcher={launcher}", *options[launcher], **one_thread)
+    assert done.returncode == 0, done.stdout + done.stderr
+    expected = jobs_of(folder / "experiments" / "runs" / "sweep")
+    actual = jobs_of(tmp_path / "experiments" / "runs" / "sweep")
+    assert set(actual) == {"state_dim-4", "state_dim-8"}
+    for name, job in actual.items():
+        assert job.name == expected[name].name
+        figures = [json.loads((path / "metrics.json").read_text()) for path in (job, expected[name])]
+        # the number of threads changes last bits
+        assert figures[0]["validation/loss"] == pytest.approx(figures[1]["validation/loss"], rel=1e-4)
+
+
+def test_slurm_has_a_ready_configuration(command: Command) -> None:
+    done = command("train", "hydra/launcher=submitit_slurm", "--cfg", "hydra", "-p", "hydra.launcher")
+    assert done.returncode == 0, done.stderr
+    assert "SlurmLauncher" in done.stdout
+    assert "array_parallelism: 32" in done.stdout
+
+
+@pytest.mark.parametrize("override", ["trainer=ddp", "resume=auto"])
+def test_sweep_refuses_what_no_job_can_do(override: str, small_overrides: list[str], command: Command) -> None:
+    done = command("train", *small_overrides, "-m", "seed=0,1", override)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: a ")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 65, 66])
+@pytest.mark.parametrize("replicas", [1, 2, 3])
+def test_processes_together_see_each_review_once(size: int, replicas: int) -> None:
+    if size < replicas:
+        pytest.skip("fewer reviews than processes")
+    samplers = [BatchSampler(size, 8, 0, replicas=replicas, rank=rank) for rank in range(replicas)]
+    batches = list(zip(*samplers, strict=True))
+    assert sorted(np.concatenate([part for batch in batches for part in batch])) == list(range(size))
+    assert all(len(part) > 0 for batch in batches for part in batch)
+    if size % 8 >= replicas or size % 8 == 0:
+        alone = [set(batch) for batch in BatchSampler(size, 8, 0)]
+        assert [{i for part in batch for i in part} for batch in batches] == alone
+
+
+def test_two_processes_train_as_one(small_overrides: list[str], tmp_path: Path, command: Command) -> None:
+    options = [*small_overrides, "trainer.max_epochs=2", "trainer.log_every_n_steps=1", "data.batch_size=10"]
+    environment = {"env": os.environ | {"OMP_NUM_THREADS": "1"}}
+    for name, extra in (("one", []), ("two", ["trainer=ddp"])):
+        done = command("train", *options, *extra, f"hydra.run.dir={name}", **environment)
+        assert done.returncode == 0, done.stderr
+        assert "Warning" not in done.stderr
+        assert "recommended" not in done.stderr
+        assert done.stdout.count("parameters:") == 1
+    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
+    for name, value in one.items():
+        if "/" in name:
+            assert two[name] == pytest.approx(value, rel=1e-4), name
+    alone, together = (curves(tmp_path / name)["train/loss_step"] for name in ("one", "two"))
+    assert [step for step, _ in alone] == [step for step, _ in together] == list(range(14))
+    np.testing.assert_allclose([value for _, value in together], [value for _, value in alone], rtol=1e-4)
