@@ -19,6 +19,8 @@ from rnn_imdb.text import Vocabulary
 
 BEST = Path("checkpoints") / "best.ckpt"
 LAST = Path("checkpoints") / "last.ckpt"
+# raise when what a checkpoint carries changes its meaning
+FORMAT = 1
 _PREFIX = "classifier."
 
 
@@ -70,6 +72,7 @@ def versions() -> dict[str, str]:
 def record(config: DictConfig, vocabulary: Vocabulary, training: Split) -> dict[str, Any]:
     """What a checkpoint carries beside Lightning's state: tensors and plain Python values."""
     return {
+        "format": FORMAT,
         "config": OmegaConf.to_container(config, resolve=True),
         "vocabulary": vocabulary.words,
         # torch stores no unsigned 64-bit tensors safely in every version, and only equality counts
@@ -113,6 +116,11 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         raise UserError(f"{path} must be a checkpoint of plain values and tensors ({reason}): {remedy}") from error
     try:
         own = content["rnn_imdb"]
+        if own["format"] != FORMAT:
+            raise UserError(
+                f"{path} must be of checkpoint format {FORMAT}, got {own['format']!r}, which rnn_imdb "
+                f"{own['versions']['rnn_imdb']} wrote: use that version, or train again"
+            )
         weights = {
             name.removeprefix(_PREFIX): value
             for name, value in content["state_dict"].items()

@@ -207,6 +207,18 @@ def test_damaged_and_foreign_checkpoints_are_refused(trained: Path, tmp_path: Pa
         with pytest.raises(UserError, match=f"{name} must be a checkpoint of rnn_imdb"):
             open_checkpoint(tmp_path / name)
     content = torch.load(trained / BEST, weights_only=True)
+    own = content["rnn_imdb"]
+    content["rnn_imdb"] = own | {"format": 99, "versions": {"rnn_imdb": "7.5"}}
+    torch.save(content, tmp_path / "later.ckpt")
+    with pytest.raises(UserError, match=r"must be of checkpoint format 1, got 99, which rnn_imdb 7\.5 wrote"):
+        open_checkpoint(tmp_path / "later.ckpt")
+    for missing in own:
+        content["rnn_imdb"] = {name: value for name, value in own.items() if name != missing}
+        torch.save(content, tmp_path / "missing.ckpt")
+        if missing != "versions":
+            with pytest.raises(UserError, match=f"must be a checkpoint of rnn_imdb, but '{missing}' is missing"):
+                open_checkpoint(tmp_path / "missing.ckpt")
+    content["rnn_imdb"] = own
     content["rnn_imdb"]["config"]["model"]["state_dim"] = 31
     torch.save(content, tmp_path / "other.ckpt")
     with pytest.raises(UserError, match="must hold weights that fit its configuration"):

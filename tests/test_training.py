@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import compose
+from conftest import compose, small_reviews, write_archive
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
@@ -114,6 +114,19 @@ def test_used_folder_is_never_written_over(run: Train, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"must be new or empty, but .*run is not"):
         run()
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.txt"]
+
+
+def test_folder_that_cannot_be_written_is_a_clear_error(run: Train, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(UserError, match=r"the run folder .*file.run cannot be written \(.*Not a directory"):
+        run(folder="file/run")
+
+
+def test_empty_review_is_all_padding(small_overrides: list[str], tmp_path: Path) -> None:
+    members = small_reviews() | {"aclImdb/train/pos/0_9.txt": b"", "aclImdb/test/neg/1_2.txt": b" \n"}
+    archive = write_archive(tmp_path / "empty.tar.gz", members)
+    options = [f"data.root={archive}", "model.mask_padding=true", "model.readout=attention", "trainer.max_epochs=1"]
+    assert train(compose("train", *small_overrides, *options), tmp_path / "run")["test/loss"] < 5
 
 
 def test_fast_dev_run_keeps_nothing(run: Train, tmp_path: Path) -> None:
