@@ -23,6 +23,16 @@ from rnn_imdb.summary import next_steps, summary
 
 CONFIG = "config.yaml"
 METRICS = "metrics.json"
+# columns of TensorBoard's HParams table, which shows the first five; what a sweep goes over is added
+HYPERPARAMETERS = (
+    "model.state_dim",
+    "model.embedding_dim",
+    "model.readout",
+    "model.mask_padding",
+    "optimizer.learning_rate",
+    "optimizer.name",
+    "seed",
+)
 
 
 def train(config: DictConfig, folder: Path, *, resuming: bool = False) -> dict[str, Any]:
@@ -125,16 +135,15 @@ def _keep_config(folder: Path, config: DictConfig, resuming: bool) -> None:
 
 def _log_hyperparameters(trainer: L.Trainer, config: DictConfig, metrics: dict[str, Any]) -> None:
     """One entry in TensorBoard's HParams tab, with the figures of the best epoch."""
-    flat = {
-        f"{group}.{name}": value if isinstance(value, (int, float, str, bool)) else str(value)
-        for group in ("model", "optimizer", "data", "trainer")
-        for name, value in config[group].items()
-        if value is not None
-    }
+    keys = dict.fromkeys((*HYPERPARAMETERS, *config.sweep.swept))
+    values = {key: OmegaConf.select(config, key) for key in keys}
+    # a swept group stands there by its name
+    plain = {key: value for key, value in values.items() if not OmegaConf.is_config(value)}
+    options = {key: value if isinstance(value, (int, float)) else str(value) for key, value in plain.items()}
+    options["parameters"] = metrics["parameters"]
     # under names of their own: these are one figure a run, not a point of a curve
     figures = {f"hparams/{name.replace('/', '_')}": value for name, value in metrics.items() if "/" in name}
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            options = {**flat, "seed": config.seed, "parameters": metrics["parameters"]}
             logger.log_hyperparams(options, figures, step=trainer.global_step)
             logger.save()
