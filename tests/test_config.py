@@ -20,6 +20,7 @@ from rnn_imdb.help import help_text
 CONF = config.conf_folder()
 TRAIN_GROUPS = [path for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name not in ("base", "evaluate")]
 EVALUATE_GROUPS = sorted((CONF / "evaluate" / "data").glob("*.yaml"))
+LAUNCHERS = sorted((CONF / "hydra" / "launcher").glob("*.yaml"))
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -63,9 +64,14 @@ def test_every_option_of_evaluate_composes(path: Path) -> None:
     assert composed("evaluate", "checkpoint=run", group_and_option(path)).data.source == own["source"]
 
 
+@pytest.mark.parametrize("path", LAUNCHERS, ids=lambda path: path.stem)
+def test_every_launcher_composes(path: Path) -> None:
+    assert composed("train", f"hydra/launcher={path.stem}").sweep.name == "sweep"
+
+
 def test_every_file_is_composed_by_a_test() -> None:
     main = {CONF / "train.yaml", CONF / "benchmark.yaml", CONF / "evaluate" / "evaluate.yaml"}
-    tested = {*TRAIN_GROUPS, *EVALUATE_GROUPS, *main}
+    tested = {*TRAIN_GROUPS, *EVALUATE_GROUPS, *LAUNCHERS, *main}
     # part of both files of the group data
     assert set(CONF.rglob("*.yaml")) - tested == {CONF / "base" / "data.yaml"}
 
