@@ -160,7 +160,7 @@ def test_launchers_give_the_same_results(
 
 
 def test_slurm_has_a_ready_configuration(command: Command) -> None:
-    done = command("train", "hydra/launcher=submitit_slurm", "--cfg", "hydra", "-p", "hydra.launcher")
+    done = command("train", "hydra/launcher=slurm", "--cfg", "hydra", "-p", "hydra.launcher")
     assert done.returncode == 0, done.stderr
     assert "SlurmLauncher" in done.stdout
     assert "array_parallelism: 32" in done.stdout
