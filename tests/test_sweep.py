@@ -159,6 +159,19 @@ def test_launchers_give_the_same_results(
         assert figures[0]["validation/loss"] == pytest.approx(figures[1]["validation/loss"], rel=1e-4)
 
 
+def test_two_sweeps_at_once_share_a_folder(small_overrides: list[str], tmp_path: Path) -> None:
+    arguments = [*small_overrides, *QUICK, "-m", "model.state_dim=4,8,6"]
+    command = [sys.executable, "-m", "rnn_imdb.train", *arguments]
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command, cwd=tmp_path, **quiet) for _ in "ab"]
+    errors = [process.communicate(timeout=240)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
+    runs = tmp_path / "experiments" / "runs" / "sweep"
+    assert all((job / "metrics.json").is_file() for job in jobs_of(runs).values())
+    with (runs / "results.csv").open() as file:
+        assert sorted(row["model.state_dim"] for row in csv.DictReader(file)) == ["4", "6", "8"]
+
+
 def test_slurm_has_a_ready_configuration(command: Command) -> None:
     done = command("train", "hydra/launcher=slurm", "--cfg", "hydra", "-p", "hydra.launcher")
     assert done.returncode == 0, done.stderr
