@@ -6,6 +6,11 @@ from pathlib import Path
 
 from rnn_imdb.errors import UserError
 
+# what a run folder holds; the metrics are written last, and say that the run is finished
+CONFIG = "config.yaml"
+METRICS = "metrics.json"
+ERROR = "error.txt"
+
 
 def relative(path: Path) -> Path:
     """``path`` as a user in the working directory would type it."""

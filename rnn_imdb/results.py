@@ -16,7 +16,7 @@ import yaml
 
 from rnn_imdb.console import one_line
 from rnn_imdb.errors import UserError
-from rnn_imdb.files import write_atomically
+from rnn_imdb.files import CONFIG, ERROR, METRICS, write_atomically
 
 Status = Literal["finished", "failed", "unfinished", "damaged"]
 # groups that decide a result, in the order in which they are shown; the seed comes last
@@ -109,10 +109,10 @@ def read_jobs(folder: Path) -> list[Job]:
     if not folder.is_dir():
         problem = "is a file" if folder.exists() else "does not exist"
         raise UserError(f"{rule}, but {folder} {problem}: {remedy}", exit_code=2)
-    if (folder / "config.yaml").is_file():
+    if (folder / CONFIG).is_file():
         return [_read_job(folder)]
     try:
-        jobs = [_read_job(child) for child in folder.iterdir() if (child / "config.yaml").is_file()]
+        jobs = [_read_job(child) for child in folder.iterdir() if (child / CONFIG).is_file()]
     except OSError as error:
         raise UserError(f"{rule}, but {folder} cannot be read ({error.strerror}): {remedy}") from error
     if not jobs:
@@ -122,17 +122,17 @@ def read_jobs(folder: Path) -> list[Job]:
 
 def _read_job(folder: Path) -> Job:
     try:
-        config = _read_config(folder / "config.yaml")
+        config = _read_config(folder / CONFIG)
     except _UNREADABLE as error:
         return Job(folder, {}, status="damaged", error=f"config.yaml: {one_line(str(error), ERROR_WIDTH)}")
     try:
-        return Job(folder, config, _read_metrics(folder / "metrics.json"))
+        return Job(folder, config, _read_metrics(folder / METRICS))
     except FileNotFoundError:
         pass
     except _UNREADABLE as error:
         return Job(folder, config, status="damaged", error=f"metrics.json: {one_line(str(error), ERROR_WIDTH)}")
     try:
-        lines = (folder / "error.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        lines = (folder / ERROR).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except FileNotFoundError:
         return Job(folder, config, status="unfinished")
     except OSError as error:

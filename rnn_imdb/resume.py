@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rnn_imdb.config import check, restore
 from rnn_imdb.errors import UserError
+from rnn_imdb.files import CONFIG, METRICS
 
 AUTO = "auto"
 # what names a run or the way to it, and is no part of what is run
@@ -28,7 +29,7 @@ def find(config: DictConfig, runs: Path) -> Path | None:
 
 def is_finished(folder: Path) -> bool:
     """Whether the run in ``folder`` reached its end: its figures are written last."""
-    return (folder / "metrics.json").is_file()
+    return (folder / METRICS).is_file()
 
 
 def read_config(folder: Path) -> DictConfig:
@@ -37,7 +38,7 @@ def read_config(folder: Path) -> DictConfig:
     Raises:
         UserError: ``folder`` is no run folder, or its configuration is damaged.
     """
-    path = folder / "config.yaml"
+    path = folder / CONFIG
     rule = "resume must name a run folder, with the config.yaml of its start"
     if not path.is_file():
         raise UserError(f"{rule}, got {folder}: see experiments/runs, or give resume=auto", exit_code=2)
@@ -101,10 +102,10 @@ def newest_unfinished(runs: Path, composed: DictConfig) -> Path | None:
     """The newest unfinished run below ``runs`` with the configuration ``composed``; None where there is none."""
     wanted = _comparable(OmegaConf.to_container(composed, resolve=True))
     for folder in sorted(runs.glob("*"), reverse=True):
-        if not (folder / "config.yaml").is_file() or is_finished(folder):
+        if not (folder / CONFIG).is_file() or is_finished(folder):
             continue
         try:
-            found = yaml.safe_load((folder / "config.yaml").read_text())
+            found = yaml.safe_load((folder / CONFIG).read_text())
         except (OSError, ValueError, yaml.YAMLError):
             # a damaged configuration is nobody's
             continue

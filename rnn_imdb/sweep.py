@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from rnn_imdb.config import check, conf_folder
 from rnn_imdb.console import one_line
 from rnn_imdb.errors import UserError
+from rnn_imdb.files import CONFIG, ERROR, METRICS, write_atomically
 from rnn_imdb.lock import Busy
 from rnn_imdb.results import WITHOUT_EFFECT, read_jobs, table, write_csv
 from rnn_imdb.resume import NOT_COMPARED, is_finished
@@ -107,7 +108,7 @@ def run_job(config: DictConfig, folder: Path) -> None:
     started = time.monotonic()
     try:
         if is_finished(folder):
-            metrics, before = json.loads((folder / "metrics.json").read_text()), " before"
+            metrics, before = json.loads((folder / METRICS).read_text()), " before"
         else:
             metrics, before = _run(config, folder, workers), ""
             _durations.append(time.monotonic() - started)
@@ -115,10 +116,10 @@ def run_job(config: DictConfig, folder: Path) -> None:
         print(f"{label}: runs in another process", flush=True)
         return
     except Exception as error:
-        (folder / "error.txt").write_text(traceback.format_exc())
+        (folder / ERROR).write_text(traceback.format_exc())
         print(f"{label}: failed: {one_line(str(error), 200)}", flush=True)
         if config.sweep.fail_fast:
-            raise UserError(f"{label} failed, and sweep.fail_fast=true: see {folder / 'error.txt'}") from error
+            raise UserError(f"{label} failed, and sweep.fail_fast=true: see {folder / ERROR}") from error
         return
     left = (config.sweep.jobs - hydra.job.num - 1) * sum(_durations) / max(len(_durations), 1) / workers
     print(
@@ -138,12 +139,11 @@ def _run(config: DictConfig, folder: Path, workers: int) -> dict[str, Any]:
         # jobs side by side share the cores, and their bars would overwrite each other
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
         config.trainer.enable_progress_bar = False
-    resuming = (folder / "config.yaml").is_file()
-    if not resuming:
+    if not (folder / CONFIG).is_file():
         # also a job that is refused below is one of the sweep's results
-        (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
+        write_atomically(folder / CONFIG, OmegaConf.to_yaml(config, resolve=True).encode())
     check(config)
-    (folder / "error.txt").unlink(missing_ok=True)
+    (folder / ERROR).unlink(missing_ok=True)
     with (folder / "output.txt").open("a") as file, redirect_stdout(file):
         return train(config, folder, resuming=True)
 

@@ -17,12 +17,10 @@ from rnn_imdb.callbacks.table import EpochTable
 from rnn_imdb.checkpoint import LAST, open_checkpoint, record
 from rnn_imdb.errors import UserError
 from rnn_imdb.evaluation import format_metrics
-from rnn_imdb.files import write_atomically
+from rnn_imdb.files import CONFIG, METRICS, write_atomically
 from rnn_imdb.lock import LOCK, locked
 from rnn_imdb.summary import next_steps, summary
 
-CONFIG = "config.yaml"
-METRICS = "metrics.json"
 # columns of TensorBoard's HParams table, which shows the first five; what a sweep goes over is added
 HYPERPARAMETERS = (
     "model.state_dim",
