@@ -1,7 +1,7 @@
 """From a configuration to the objects of a training."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.profilers import PassThroughProfiler
 from omegaconf import DictConfig
 
 from rnn_imdb.callbacks.bars import Bars
@@ -38,6 +39,15 @@ def build_module(config: Mapping[str, Any], vocabulary_size: int) -> SentimentMo
     )
 
 
+class NoProfiler(PassThroughProfiler):
+    """Gives one empty context to all: Lightning's own makes forty a step, one for each hook of each callback."""
+
+    _context = nullcontext()
+
+    def profile(self, action_name: str) -> AbstractContextManager[None]:  # pyright: ignore[reportIncompatibleMethodOverride] entered all the same
+        return self._context
+
+
 @contextmanager
 def refusals(*errors: type[Exception]) -> Iterator[None]:
     """Turn ``errors``, by which Lightning or Hydra refuse their arguments, into a UserError."""
@@ -62,6 +72,7 @@ def build_trainer(
         UserError: one of them refuses its arguments.
     """
     arguments = dict(config.trainer)
+    arguments.setdefault("profiler", NoProfiler())
     bars = [Bars()] if arguments.pop("enable_progress_bar") else []
     with refusals(MisconfigurationException, InstantiationException, TypeError, ValueError):
         configured = [instantiate(entry) for entry in config.callbacks.values()]

@@ -83,22 +83,29 @@ class TanhCell(nn.Module):
         tokens: Int[Tensor, "batch time"],
         embedding: Float[Tensor, "vocabulary embedding"],
         mask: Bool[Tensor, "batch time"] | None = None,
-    ) -> Float[Tensor, "batch time state"]:
-        """``forward`` of the embedded ``tokens`` (B, T), without making x_1 .. x_T where that is slower."""
-        return self.recur(project_tokens(tokens, embedding, self.input_weight, self.b), mask)
+        *,
+        only_last: bool = False,
+    ) -> Float[Tensor, "batch steps state"]:
+        """``forward`` of the embedded ``tokens`` (B, T), without making x_1 .. x_T where that is slower.
+
+        With ``only_last``, h_T alone, (B, 1, H), without a gradient for each of the other states.
+        """
+        return self.recur(project_tokens(tokens, embedding, self.input_weight, self.b), mask, only_last=only_last)
 
     def recur(
         self,
         projected: Float[Tensor, "batch time state"],
         mask: Bool[Tensor, "batch time"] | None = None,
         initial_state: Float[Tensor, "batch state"] | None = None,
-    ) -> Float[Tensor, "batch time state"]:
-        """All states, from the input part ``A_x x_t + b`` of each step (B, T, H)."""
+        *,
+        only_last: bool = False,
+    ) -> Float[Tensor, "batch steps state"]:
+        """All states, or the last alone, from the input part ``A_x x_t + b`` of each step (B, T, H)."""
         # under autocast the product may come in a shorter dtype than the recurrence runs in
         projected = projected.to(self.A.dtype)
         if initial_state is None:
             initial_state = projected.new_zeros(len(projected), self.state_dim)
-        return tanh_scan(projected, self.recurrent_weight, initial_state, mask, backend=self.scan)
+        return tanh_scan(projected, self.recurrent_weight, initial_state, mask, backend=self.scan, only_last=only_last)
 
     def extra_repr(self) -> str:
         return f"A={self.state_dim}x({self.state_dim}+{self.embedding_dim}), bias={self.b is not None}"

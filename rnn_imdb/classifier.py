@@ -49,5 +49,6 @@ class ReviewClassifier(nn.Module):
     def forward(self, tokens: Int[Tensor, "batch time"]) -> Float[Tensor, " batch"]:
         """Logits (B,) of reviews (B, T); σ(logit) is the probability that the review is positive."""
         mask = tokens != PAD_INDEX if self.mask_padding else None
-        states = self.cell.embed(tokens, self.embedding.weight, mask)  # (B, T, H)
+        # (B, T, H), or (B, 1, H)
+        states = self.cell.embed(tokens, self.embedding.weight, mask, only_last=self.readout.only_last)
         return self.head(self.readout(states, mask)).squeeze(1)

@@ -86,6 +86,16 @@ def _rows(table: Tensor, tokens: Tensor) -> Tensor:
     return _Lookup.apply(table, tokens.reshape(-1)).view(*tokens.shape, -1)
 
 
+def _distinct(tokens: Tensor, vocabulary_size: int) -> tuple[Tensor, Tensor]:
+    """The distinct ones of `tokens`, in any order, and the position of each token among them, in its shape."""
+    positions, count = torch.empty_like(tokens, memory_format=torch.contiguous_format), tokens.new_empty(1)
+    words = tokens.new_empty(min(tokens.numel(), vocabulary_size))
+    cpu.call("distinct", tokens.numel(), vocabulary_size, tokens.contiguous(), positions, words, count)
+    if count < 0:
+        raise IndexError(f"a token is out of range: words have numbers from 0 to {vocabulary_size - 1}")
+    return words[:count], positions
+
+
 def project_tokens(
     tokens: Int64[Tensor, "batch time"],
     embedding: Float[Tensor, "vocabulary embedding"],
@@ -94,10 +104,14 @@ def project_tokens(
 ) -> Float[Tensor, "batch time state"]:
     """p = W_x embedding[token] + b, in values and gradients equal to embedding, then linear, to rounding.
 
-    With more tokens than words the vocabulary is projected once and its rows are looked up; the gradient then meets
-    the vocabulary in one (V, H) table, and three small products replace three large ones. IndexError for a token
-    outside the vocabulary.
+    Each distinct word of the batch is projected once, and the rows of that small table are looked up; in the
+    gradient three small products replace three large ones. (Where finding the distinct words costs more than it
+    saves, the whole vocabulary is projected instead if it is smaller than the batch.) IndexError for a token outside
+    the vocabulary.
     """
-    if tokens.numel() >= embedding.shape[0]:
+    if _in_c(embedding):
+        words, positions = _distinct(tokens, len(embedding))
+        return _rows(project_inputs(_rows(embedding, words), input_weight, bias), positions)
+    if tokens.numel() >= len(embedding):
         return _rows(project_inputs(embedding, input_weight, bias), tokens)
     return project_inputs(_rows(embedding, tokens), input_weight, bias)

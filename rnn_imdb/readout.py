@@ -20,7 +20,12 @@ class Readout(nn.Module):
 
     Args:
         features: F.
+
+    Attributes:
+        only_last: whether the last state is all that is read, so that no other need be given.
     """
+
+    only_last = False
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -41,10 +46,12 @@ def make_readout(name: str, *, state_dim: int, sequence_length: int) -> Readout:
 class LastState(Readout):
     """h_T: the lecture's first model. Padding behind the review is safe only under a mask, which carries h on."""
 
+    only_last = True
+
     def __init__(self, state_dim: int, sequence_length: int) -> None:
         super().__init__(features=state_dim)
 
-    def forward(self, states: States, mask: Mask = None) -> Features:
+    def forward(self, states: Float[Tensor, "batch steps state"], mask: Mask = None) -> Features:
         return states[:, -1]
 
 

@@ -1,5 +1,6 @@
 """The input stage against embedding and linear, in values and gradients."""
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -47,7 +48,7 @@ def test_projected_inputs_equal_linear(batch: int, time: int, embedding_dim: int
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
     ("batch", "time", "vocabulary", "embedding_dim", "state_dim"),
-    [(1, 1, 10, 4, 3), (3, 7, 20, 5, 31), (32, 63, 300, 32, 32), (2, 5, 10, 16, 16)],
+    [(1, 1, 10, 4, 3), (3, 7, 20, 5, 31), (32, 63, 300, 32, 32), (2, 5, 10, 16, 16), (3, 7, 5000, 16, 32)],
 )
 def test_projected_tokens_equal_embedding_then_linear(
     batch: int, time: int, vocabulary: int, embedding_dim: int, state_dim: int, dtype: torch.dtype
@@ -64,6 +65,6 @@ def test_projected_tokens_equal_embedding_then_linear(
 
 
 def test_token_outside_the_vocabulary_is_refused() -> None:
-    for count in (1, 50):
+    for token, count in itertools.product((-1, 10), (1, 50)):
         with pytest.raises(IndexError, match=r"out of range"):
-            project_tokens(torch.full((1, count), 10), torch.zeros(10, 4), torch.zeros(3, 4))
+            project_tokens(torch.full((1, count), token), torch.zeros(10, 4), torch.zeros(3, 4))

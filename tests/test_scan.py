@@ -106,6 +106,22 @@ def test_masked_backend_equals_reference(backend: str, shape: tuple[int, int, in
     assert_close(run(backend, case, torch.float32, GRADIENTS), truth(*shape, mask), 5e-6)
 
 
+@pytest.mark.parametrize("shape", [(3, 1, 5), (5, 7, 16), (32, 63, 32), (3, 500, 100)], ids=str)
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("backend", MASKING)
+def test_last_state_alone_has_the_gradients_of_the_last_of_all(
+    backend: str, shape: tuple[int, int, int], mask: str
+) -> None:
+    case = make_case(*shape, mask=mask)
+    inputs = [tensor.float().requires_grad_() for tensor in case[:3]]
+    last = tanh_scan(*inputs, case.mask, backend=backend, only_last=True)  # pyright: ignore[reportCallIssue] three inputs
+    values = torch.autograd.grad(last, inputs, upstream("last", case)[:, -1:].float())
+    expected = truth(*shape, mask)
+    assert_close({"last": last.detach()}, {"last": expected["states"][:, -1:]}, 5e-6)
+    names = ("d projected, last", "d weight, last", "d initial state, last")
+    assert_close(dict(zip(names, values, strict=True)), {name: expected[name] for name in names}, 5e-6)
+
+
 @pytest.mark.parametrize("backend", MASKING)
 def test_masked_steps_carry_the_state_on(backend: str) -> None:
     case = make_case(4, 9, 16, mask="holes")

@@ -29,7 +29,9 @@ class TorchCell(nn.Module):
         super().__init__()
         self.rnn = nn.RNN(embedding_dim, state_dim, batch_first=True)
 
-    def embed(self, tokens: Tensor, embedding: Tensor, mask: Tensor | None = None) -> Tensor:
+    def embed(
+        self, tokens: Tensor, embedding: Tensor, mask: Tensor | None = None, *, only_last: bool = False
+    ) -> Tensor:
         assert mask is None, "nn.RNN knows no mask"
         return self.rnn(F.embedding(tokens, embedding))[0]
 

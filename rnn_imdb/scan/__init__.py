@@ -23,7 +23,9 @@ def tanh_scan(
     initial_state: Float[Tensor, "batch state"],
     mask: Bool[Tensor, "batch time"] | None = None,
     backend: str = "auto",
-) -> Float[Tensor, "batch time state"]:
+    *,
+    only_last: bool = False,
+) -> Float[Tensor, "batch steps state"]:
     """All states of a tanh recurrence,
 
         h_t = tanh(projected_t + W h_{t-1})        h_t = h_{t-1} where ``mask`` is False
@@ -34,9 +36,10 @@ def tanh_scan(
         initial_state: h_0, (B, H).
         mask: True at real steps, (B, T); None means that all are real.
         backend: a name in ``rnn_imdb.choices.SCANS``, or ``auto`` for :func:`choose_backend`.
+        only_last: whether h_T is all that is wanted; on a CPU no gradient is then made for the other states.
 
     Returns:
-        h_1 .. h_T, (B, T, H).
+        h_1 .. h_T, (B, T, H); h_T, (B, 1, H), where only the last is wanted.
 
     Raises:
         ValueError: a shape, dtype or device does not fit the others, or the backend does not serve this case.
@@ -44,7 +47,10 @@ def tanh_scan(
     _check(projected, weight, initial_state, mask)
     if backend == "auto":
         backend = choose_backend(projected.device, projected.dtype, projected.shape[2], masked=mask is not None)
-    return find_scan(backend)(projected, weight, initial_state, mask)
+    if only_last and backend == "cpu":
+        return cpu.scan(projected, weight, initial_state, mask, only_last=True)
+    states = find_scan(backend)(projected, weight, initial_state, mask)
+    return states[:, -1:] if only_last else states
 
 
 def choose_backend(device: torch.device, dtype: torch.dtype, state_dim: int, *, masked: bool) -> str:

@@ -169,7 +169,7 @@ static Matrix packed(const float *m, long depth, long columns, long stride_k, lo
 }
 
 typedef struct {
-    long batch, time;
+    long batch, time, given;
     Matrix weight; /* W^T forward, W backward: states are rows */
     const uint8_t *mask;
     const float *projected, *initial_state;
@@ -206,6 +206,13 @@ static bool next_run_forward(const Scan *s, Run *run)
     return run->left > 0;
 }
 
+/* What arrives at a state from above, or NULL before the last `given` steps, where nothing does. */
+static const float *gradient_at(const Scan *s, long row, long t)
+{
+    const long n = t - (s->time - s->given);
+    return n < 0 ? NULL : s->gradient + (row * s->given + n) * s->weight.columns;
+}
+
 /* Add the gradients of masked steps to the carried one, then find the run before them: a run's t counts down. */
 static bool next_run_backward(const Scan *s, Run *run)
 {
@@ -213,10 +220,9 @@ static bool next_run_backward(const Scan *s, Run *run)
     const long first = (run->row * s->time + run->t - masked + 1) * H;
     float *carry = s->carry + run->row * H;
     if (masked) memset(s->delta + first, 0, 4 * masked * H);
-    for (long c = 0; masked && c < H; c += LANES) {
-        Vector sum = load(carry + c);
-        for (long n = masked; n-- > 0;) sum += load(s->gradient + first + n * H + c);
-        store(carry + c, sum);
+    for (long n = masked; n-- > 0;) {
+        const float *above = gradient_at(s, run->row, run->t - masked + 1 + n);
+        for (long c = 0; above && c < H; c += LANES) store(carry + c, load(carry + c) + load(above + c));
     }
     run->t -= masked;
     run->left = count(s, run->row, run->t, -1, true);
@@ -250,23 +256,28 @@ static void backward(const Scan *s, Run *runs, int rows, long steps)
     const long T = s->time, H = s->weight.columns;
     const float *delta[MAX_ROWS];
     float *carry[MAX_ROWS];
-    long n[MAX_ROWS];
+    long n[MAX_ROWS], row[MAX_ROWS], t[MAX_ROWS];
     for (int r = 0; r < rows; r++) {
-        n[r] = (runs[r].row * T + runs[r].t) * H;
+        row[r] = runs[r].row;
+        t[r] = runs[r].t;
+        n[r] = (row[r] * T + t[r]) * H;
         carry[r] = s->carry + runs[r].row * H;
         runs[r].t -= steps;
     }
     while (steps--) {
         for (int r = 0; r < rows; r++) {
+            const float *above = gradient_at(s, row[r], t[r]--);
             delta[r] = s->delta + n[r];
             for (long c = 0; c < H; c += LANES) {
-                Vector h = load(s->states + n[r] + c);
-                Vector above = load(s->gradient + n[r] + c) + load(carry[r] + c);
-                store(s->delta + n[r] + c, above * (1.0f - h * h));
+                Vector h = load(s->states + n[r] + c), sum = load(carry[r] + c);
                 /* Into the second cache, four steps ahead: the hardware does not follow so many descending streams. */
                 __builtin_prefetch(s->states + n[r] + c - 4 * H, 0, 2);
-                __builtin_prefetch(s->gradient + n[r] + c - 4 * H, 0, 2);
                 __builtin_prefetch(s->delta + n[r] + c - 4 * H, 0, 2);
+                if (above) {
+                    __builtin_prefetch(above + c - 4 * H, 0, 2);
+                    sum += load(above + c);
+                }
+                store(s->delta + n[r] + c, sum * (1.0f - h * h));
             }
             n[r] -= H;
         }
@@ -325,12 +336,13 @@ bool tanh_scan_forward(long batch, long time, long H, long used, const float *pr
     return true;
 }
 
-/* `carry` becomes the gradient of the initial state. */
-bool tanh_scan_backward(long batch, long time, long H, long used, const float *gradient, const float *weight,
-                        long stride_i, long stride_j, const float *states, const uint8_t *mask, float *delta,
-                        float *carry, int threads)
+/* `gradient` is that of the last `given` states, (B, given, H); `carry` becomes that of the initial state. */
+bool tanh_scan_backward(long batch, long time, long H, long used, long given, const float *gradient,
+                        const float *weight, long stride_i, long stride_j, const float *states, const uint8_t *mask,
+                        float *delta, float *carry, int threads)
 {
     Scan s = {.batch = batch, .time = time, .mask = mask, .states = (float *)states, .gradient = gradient};
+    s.given = given;
     s.delta = delta;
     s.carry = memset(carry, 0, 4 * batch * H);
     s.weight = packed(weight, used, H, stride_i, stride_j);
@@ -428,5 +440,30 @@ bool add_rows(long N, long H, const int64_t *tokens, const float *rows, float *t
         }
         restore(mode);
     }
+    return true;
+}
+
+/* words[0 .. count - 1]: the distinct ones of `tokens`, as they first appear; tokens[n] = words[positions[n]]. The
+   count is -1 where a token is outside 0 .. V - 1. */
+bool distinct(long N, long V, const int64_t *tokens, int64_t *positions, int64_t *words, int64_t *count, int threads)
+{
+    (void)threads;
+    /* 1 + the position of a word, 0 for those that did not appear */
+    int32_t *seen = calloc(V, sizeof *seen);
+    if (!seen) return false;
+    *count = 0;
+    for (long n = 0; n < N; n++) {
+        const int64_t word = tokens[n];
+        if (word < 0 || word >= V) {
+            *count = -1;
+            break;
+        }
+        if (!seen[word]) {
+            words[*count] = word;
+            seen[word] = ++*count;
+        }
+        positions[n] = seen[word] - 1;
+    }
+    free(seen);
     return true;
 }

@@ -27,10 +27,11 @@ _N, _POINTER, _THREADS = ctypes.c_long, ctypes.c_void_p, ctypes.c_int
 _MATRIX = [_POINTER, _N, _N]  # data and two strides
 _SIGNATURES = {
     "tanh_scan_forward": [_N, _N, _N, _N, _POINTER, *_MATRIX, _POINTER, _POINTER, _POINTER, _THREADS],
-    "tanh_scan_backward": [_N, _N, _N, _N, _POINTER, *_MATRIX, _POINTER, _POINTER, _POINTER, _POINTER, _THREADS],
+    "tanh_scan_backward": [_N, _N, _N, _N, _N, _POINTER, *_MATRIX, _POINTER, _POINTER, _POINTER, _POINTER, _THREADS],
     "linear": [_N, _N, _N, _POINTER, *_MATRIX, _POINTER, _POINTER, _THREADS],
     "outer": [_N, _N, _N, _N, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _THREADS],
     "add_rows": [_N, _N, _POINTER, _POINTER, _POINTER, _THREADS],
+    "distinct": [_N, _N, _POINTER, _POINTER, _POINTER, _POINTER, _THREADS],
 }
 
 
@@ -104,13 +105,13 @@ class _Scan(torch.autograd.Function):
     """delta_t = (g_t + W^T delta_{t+1}) (1 - h_t^2);   dW = sum_t delta_t h_{t-1}^T;   cpu.c has the whole of it."""
 
     @staticmethod
-    def forward(ctx, projected, weight, initial_state, mask, used):
+    def forward(ctx, projected, weight, initial_state, mask, used, only_last):
         projected, initial_state = projected.contiguous(), initial_state.contiguous()
         states = torch.empty_like(projected)  # (B, T, H)
         call("tanh_scan_forward", *states.shape, used, projected, weight, *weight.stride(), initial_state, mask, states)
         ctx.save_for_backward(weight, initial_state, mask, states)
         ctx.used = used
-        return states
+        return states[:, -1:].clone() if only_last else states
 
     @staticmethod
     @once_differentiable  # which types ctx as positional only
@@ -121,12 +122,13 @@ class _Scan(torch.autograd.Function):
         delta = torch.empty_like(states)  # (B, T, H)
         d_initial = torch.empty_like(initial_state)
         strides = weight.stride()
-        call("tanh_scan_backward", B, T, H, ctx.used, gradient, weight, *strides, states, mask, delta, d_initial)
+        sizes = B, T, H, ctx.used, gradient.shape[1]
+        call("tanh_scan_backward", *sizes, gradient, weight, *strides, states, mask, delta, d_initial)
         d_weight = None
         if ctx.needs_input_grad[1]:
             d_weight = torch.empty(H, H)
             call("outer", B, T, H, H, delta, states, initial_state, mask, d_weight)
-        return delta, d_weight, d_initial, None, None
+        return delta, d_weight, d_initial, None, None, None
 
 
 def scan(
@@ -134,8 +136,10 @@ def scan(
     weight: Float[Tensor, "state state"],
     initial_state: Float[Tensor, "batch state"],
     mask: Bool[Tensor, "batch time"] | None = None,
-) -> Float[Tensor, "batch time state"]:
-    """h_t = tanh(p_t + W h_{t-1}) where the mask is true, h_{t-1} elsewhere.
+    *,
+    only_last: bool = False,
+) -> Float[Tensor, "batch steps state"]:
+    """h_t = tanh(p_t + W h_{t-1}) where the mask is true, h_{t-1} elsewhere; h_T alone, (B, 1, H), with `only_last`.
 
     Any B, T, H ≥ 1, fast where H is a multiple of 16; nothing is computed for masked steps. `weight` may be strided.
     Differentiable once, in all but the mask. Shapes, dtypes and devices are the caller's to check; RuntimeError
@@ -148,5 +152,6 @@ def scan(
         pad(initial_state, -1),
         None if mask is None else mask.contiguous(),
         H,
+        only_last,
     )
     return states[..., :H] if states.shape[2] != H else states
