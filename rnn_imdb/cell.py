@@ -1,12 +1,17 @@
-"""The tanh RNN cell with one parameter matrix."""
+"""The RNN cell with one parameter matrix: tanh, and linear."""
+
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rnn_imdb.choices import ACTIVATIONS, LINEAR_SCANS
+from rnn_imdb.initialization import make_initializer
 from rnn_imdb.inputs import project_inputs, project_tokens
 from rnn_imdb.scan import tanh_scan
+from rnn_imdb.scan.linear import linear_scan
 
 
 class TanhCell(nn.Module):
@@ -17,21 +22,34 @@ class TanhCell(nn.Module):
     with one matrix A for every step, however long the sequence. Elman, Finding Structure in Time (1990).
     tanh keeps each state inside (-1, 1), where a linear recurrence would vanish or explode.
 
-    Initialised as Keras's SimpleRNN: the recurrent part of A orthogonal, its input part Glorot-uniform, b zero.
-    (torch.nn.RNN draws everything from ±1/√H; with that the lecture's model needs several times as many epochs.)
+    Initialised by default as Keras's SimpleRNN: the recurrent part of A orthogonal, its input part Glorot-uniform, b
+    zero. (torch.nn.RNN draws everything from ±1/√H; with that the lecture's model needs several times as many epochs.)
 
     Args:
         embedding_dim: size of an input x_t, E.
         state_dim: size of a state h_t, H.
         bias: whether there is an intercept b.
         scan: backend of ``rnn_imdb.scan.tanh_scan``.
+        init: a name in ``rnn_imdb.choices.INITIALIZERS``.
+        spectral_radius: largest |eigenvalue| of the recurrent part of A at the start; None leaves it as drawn.
     """
 
-    def __init__(self, embedding_dim: int = 32, state_dim: int = 32, *, bias: bool = True, scan: str = "auto") -> None:
+    def __init__(
+        self,
+        embedding_dim: int = 32,
+        state_dim: int = 32,
+        *,
+        bias: bool = True,
+        scan: str = "auto",
+        init: str = "keras",
+        spectral_radius: float | None = None,
+    ) -> None:
         super().__init__()
         self.embedding_dim = embedding_dim
         self.state_dim = state_dim
         self.scan = scan
+        self.init = init
+        self.spectral_radius = spectral_radius
         self.A = nn.Parameter(torch.empty(state_dim, state_dim + embedding_dim))
         self.b = nn.Parameter(torch.empty(state_dim)) if bias else None
         self.reset_parameters()
@@ -39,10 +57,10 @@ class TanhCell(nn.Module):
     def reset_parameters(self) -> None:
         """Draw A and b anew."""
         with torch.no_grad():
-            nn.init.orthogonal_(self.recurrent_weight)
-            nn.init.xavier_uniform_(self.input_weight)
-            if self.b is not None:
-                nn.init.zeros_(self.b)
+            make_initializer(self.init).recurrence(self.recurrent_weight, self.input_weight, self.b)
+            if self.spectral_radius is not None:
+                drawn = torch.linalg.eigvals(self.recurrent_weight.double()).abs().max()
+                self.recurrent_weight.mul_(self.spectral_radius / drawn)
 
     @property
     def recurrent_weight(self) -> Float[Tensor, "state state"]:
@@ -105,7 +123,52 @@ class TanhCell(nn.Module):
         projected = projected.to(self.A.dtype)
         if initial_state is None:
             initial_state = projected.new_zeros(len(projected), self.state_dim)
-        return tanh_scan(projected, self.recurrent_weight, initial_state, mask, backend=self.scan, only_last=only_last)
+        return self._states(projected, initial_state, mask, only_last=only_last)
+
+    def _states(self, projected: Tensor, initial_state: Tensor, mask: Tensor | None, *, only_last: bool) -> Tensor:
+        weight = self.recurrent_weight
+        return tanh_scan(projected, weight, initial_state, mask, backend=self.scan, only_last=only_last)
 
     def extra_repr(self) -> str:
         return f"A={self.state_dim}x({self.state_dim}+{self.embedding_dim}), bias={self.b is not None}"
+
+
+class LinearCell(TanhCell):
+    """The linear recurrence,
+
+        h_t = A [h_{t-1}; x_t] + b
+
+    a weighted sum of all words so far, whose weights grow or vanish as powers of A's recurrent part.
+
+    Args:
+        scan: ``auto`` or ``bptt``: ``rnn_imdb.scan.linear`` is the only backend.
+
+    Raises:
+        ValueError: another scan was asked for.
+    """
+
+    def __init__(self, embedding_dim: int = 32, state_dim: int = 32, *, scan: str = "auto", **options: Any) -> None:
+        if scan not in LINEAR_SCANS:
+            raise ValueError(f"scan must be {' or '.join(LINEAR_SCANS)} for a linear recurrence, got {scan!r}")
+        super().__init__(embedding_dim, state_dim, scan=scan, **options)
+
+    def step(
+        self, state: Float[Tensor, "batch state"], inputs: Float[Tensor, "batch embedding"]
+    ) -> Float[Tensor, "batch state"]:
+        """One step, as the equation says it."""
+        return F.linear(torch.cat([state, inputs], dim=1), self.A, self.b)
+
+    def _states(self, projected: Tensor, initial_state: Tensor, mask: Tensor | None, *, only_last: bool) -> Tensor:
+        states = linear_scan(projected, self.recurrent_weight, initial_state, mask)
+        return states[:, -1:] if only_last else states
+
+
+def make_cell(activation: str, embedding_dim: int, state_dim: int, **options: Any) -> TanhCell:
+    """The cell with the ``activation`` of that name.
+
+    Raises:
+        ValueError: there is no such activation.
+    """
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+    return globals()[ACTIVATIONS[activation]](embedding_dim, state_dim, **options)

@@ -13,7 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from rnn_imdb.cache import Split
-from rnn_imdb.classifier import ReviewClassifier
+from rnn_imdb.classifier import Classifier
+from rnn_imdb.encoders import make_classifier
 from rnn_imdb.errors import UserError
 from rnn_imdb.text import Vocabulary
 
@@ -46,7 +47,7 @@ class Checkpoint:
     step: int
     weights: dict[str, Tensor]
 
-    def classifier(self) -> ReviewClassifier:
+    def classifier(self) -> Classifier:
         """The model with its weights, in evaluation mode on the CPU."""
         classifier = build_classifier(self.config, len(self.vocabulary))
         try:
@@ -56,9 +57,9 @@ class Checkpoint:
         return classifier.eval()
 
 
-def build_classifier(config: Mapping[str, Any], vocabulary_size: int) -> ReviewClassifier:
+def build_classifier(config: Mapping[str, Any], vocabulary_size: int) -> Classifier:
     """A new classifier of the group ``model``; a small corpus may have fewer words than the configuration allows."""
-    return ReviewClassifier(
+    return make_classifier(
         **config["model"], vocabulary_size=vocabulary_size, sequence_length=config["data"]["sequence_length"]
     )
 

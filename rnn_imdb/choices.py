@@ -3,6 +3,25 @@
 A new entry is one line in its table and one class or module of the name given there.
 """
 
+# encoder -> class known to rnn_imdb.encoders
+ENCODERS = {
+    "rnn": "ReviewClassifier",
+    "dense": "DenseClassifier",
+    "conv": "ConvClassifier",
+}
+
+# activation of the recurrence -> class in rnn_imdb.cell
+ACTIVATIONS = {
+    "tanh": "TanhCell",
+    "identity": "LinearCell",
+}
+
+# initialisation -> class in rnn_imdb.initialization
+INITIALIZERS = {
+    "keras": "KerasInitializer",
+    "torch": "TorchInitializer",
+}
+
 # readout -> class in rnn_imdb.readout
 READOUTS = {
     "last": "LastState",
@@ -20,6 +39,9 @@ SCANS = {
     "triton": "rnn_imdb.scan.gpu",
     "cudnn": "rnn_imdb.scan.cudnn",
 }
+
+# what a linear recurrence can be asked to run in
+LINEAR_SCANS = ("auto", "bptt")
 
 # optimizer -> class in torch.optim
 OPTIMIZERS = {

@@ -1,17 +1,60 @@
-"""Embedding → tanh RNN → readout → one logit."""
+"""Embedding → RNN → readout → one logit."""
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from rnn_imdb.cell import TanhCell
+from rnn_imdb.cell import LinearCell, make_cell
+from rnn_imdb.initialization import make_initializer
 from rnn_imdb.readout import make_readout
 from rnn_imdb.text import PAD_INDEX
 
 
-class ReviewClassifier(nn.Module):
-    """P(positive) = σ(w · readout(h_1 .. h_T) + c), where h are the tanh RNN's states over the embedded words.
+class Classifier(nn.Module):
+    """P(positive) = σ(w · features + c), with the features of a review from its embedded words.
 
-    Initialised as in Keras: embedding U(-0.05, 0.05), head Glorot-uniform with a zero bias.
+    A class of its own adds what makes the features, then ``head``, then calls ``initialize``.
+
+    Args:
+        vocabulary_size: number of words, V.
+        embedding_dim: E.
+        mask_padding: whether padding (token 0) is skipped; in the lecture's models it is an ordinary word.
+    """
+
+    head: nn.Linear
+
+    def __init__(self, vocabulary_size: int, embedding_dim: int, *, mask_padding: bool) -> None:
+        super().__init__()
+        self.mask_padding = mask_padding
+        self.embedding = nn.Embedding(vocabulary_size, embedding_dim)
+
+    def initialize(self, init: str, *layers: nn.Linear | nn.Conv1d) -> None:
+        """Draw the embedding, ``layers`` and the head; ``init`` is a name in ``rnn_imdb.choices.INITIALIZERS``."""
+        initializer = make_initializer(init)
+        initializer.embedding(self.embedding)
+        for layer in (*layers, self.head):
+            initializer.layer(layer)
+
+    def mask(self, tokens: Int[Tensor, "batch time"]) -> Bool[Tensor, "batch time"] | None:
+        """True at words; None where padding is a word like others."""
+        return tokens != PAD_INDEX if self.mask_padding else None
+
+    def forward(self, tokens: Int[Tensor, "batch time"]) -> Float[Tensor, " batch"]:
+        """Logits (B,) of reviews (B, T); σ(logit) is the probability that the review is positive."""
+        return self.logits_from(self.embedding(tokens), self.mask(tokens))
+
+    def logits_from(
+        self, inputs: Float[Tensor, "batch time embedding"], mask: Bool[Tensor, "batch time"] | None = None
+    ) -> Float[Tensor, " batch"]:
+        """``forward`` from embedded words (B, T, E); ``mask`` (B, T) is True at words, None skips nothing."""
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """What stands between embedding and head, in a few words."""
+        raise NotImplementedError
+
+
+class ReviewClassifier(Classifier):
+    """P(positive) = σ(w · readout(h_1 .. h_T) + c), where h are the RNN's states over the embedded words.
 
     Args:
         vocabulary_size: number of words, V.
@@ -19,9 +62,12 @@ class ReviewClassifier(nn.Module):
         embedding_dim: E.
         state_dim: H.
         readout: a name in ``rnn_imdb.choices.READOUTS``.
+        activation: of the recurrence, a name in ``rnn_imdb.choices.ACTIVATIONS``.
         bias: whether the recurrence has an intercept.
         mask_padding: whether padding (token 0) is skipped; in the lecture's models it is an ordinary word.
         scan: backend of the recurrence.
+        init: a name in ``rnn_imdb.choices.INITIALIZERS``.
+        spectral_radius: of the recurrence at its start; None leaves it as drawn.
     """
 
     def __init__(
@@ -32,23 +78,35 @@ class ReviewClassifier(nn.Module):
         embedding_dim: int = 32,
         state_dim: int = 32,
         readout: str = "last",
+        activation: str = "tanh",
         bias: bool = True,
         mask_padding: bool = False,
         scan: str = "auto",
+        init: str = "keras",
+        spectral_radius: float | None = None,
     ) -> None:
-        super().__init__()
-        self.mask_padding = mask_padding
-        self.embedding = nn.Embedding(vocabulary_size, embedding_dim)
-        self.cell = TanhCell(embedding_dim, state_dim, bias=bias, scan=scan)
+        super().__init__(vocabulary_size, embedding_dim, mask_padding=mask_padding)
+        self.cell = make_cell(
+            activation, embedding_dim, state_dim, bias=bias, scan=scan, init=init, spectral_radius=spectral_radius
+        )
         self.readout = make_readout(readout, state_dim=state_dim, sequence_length=sequence_length)
+        self.readout_name = readout
         self.head = nn.Linear(self.readout.features, 1)
-        nn.init.uniform_(self.embedding.weight, -0.05, 0.05)
-        nn.init.xavier_uniform_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.initialize(init)
 
     def forward(self, tokens: Int[Tensor, "batch time"]) -> Float[Tensor, " batch"]:
         """Logits (B,) of reviews (B, T); σ(logit) is the probability that the review is positive."""
-        mask = tokens != PAD_INDEX if self.mask_padding else None
-        # (B, T, H), or (B, 1, H)
+        mask = self.mask(tokens)
+        # as logits_from, without the embedded words where that is slower
         states = self.cell.embed(tokens, self.embedding.weight, mask, only_last=self.readout.only_last)
         return self.head(self.readout(states, mask)).squeeze(1)
+
+    def logits_from(
+        self, inputs: Float[Tensor, "batch time embedding"], mask: Bool[Tensor, "batch time"] | None = None
+    ) -> Float[Tensor, " batch"]:
+        return self.head(self.readout(self.cell(inputs, mask), mask)).squeeze(1)
+
+    def describe(self) -> str:
+        state, embedding = self.cell.state_dim, self.cell.embedding_dim
+        activation = "activation identity, " if isinstance(self.cell, LinearCell) else ""
+        return f"A {state} x ({state} + {embedding}), {activation}readout {self.readout_name}"

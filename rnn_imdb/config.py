@@ -1,4 +1,7 @@
-"""What a configuration may hold: types and rules. The values stand in ``conf/``. Imports nothing heavy."""
+"""What a configuration may hold: types and rules. The values stand in ``conf/``. Imports nothing heavy.
+
+Only an option that came later has a value here: the one that earlier runs, which do not name it, ran with.
+"""
 
 import difflib
 import math
@@ -10,7 +13,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from rnn_imdb.choices import OPTIMIZERS, READOUTS, SCANS, SOURCES
+from rnn_imdb.choices import ACTIVATIONS, ENCODERS, INITIALIZERS, LINEAR_SCANS, OPTIMIZERS, READOUTS, SCANS, SOURCES
 from rnn_imdb.errors import UserError
 
 
@@ -22,21 +25,26 @@ class Rule:
     holds: Callable[[Any], bool]
 
 
-def _ruled(text: str, holds: Callable[[Any], bool]) -> Any:
-    return field(default=MISSING, metadata={"rule": Rule(text, holds)})
+def _ruled(text: str, holds: Callable[[Any], bool], *, earlier: Any = MISSING) -> Any:
+    return field(default=earlier, metadata={"rule": Rule(text, holds)})
 
 
-def _one_of(*names: str) -> Any:
-    return _ruled(f"one of {', '.join(names)}", lambda value: value in names)
+def _one_of(*names: str, earlier: str = MISSING) -> Any:
+    return _ruled(f"one of {', '.join(names)}", lambda value: value in names, earlier=earlier)
 
 
-def _between(low: float, high: float) -> Any:
+def _between(low: float, high: float, *, earlier: Any = MISSING) -> Any:
     kind = "a whole number" if isinstance(low, int) else "a number"
-    return _ruled(f"{kind} from {low:,} to {high:,}", lambda value: low <= value <= high)
+    return _ruled(f"{kind} from {low:,} to {high:,}", lambda value: low <= value <= high, earlier=earlier)
 
 
 def _positive(high: float) -> Any:
     return _ruled(f"a number above 0, at most {high:,}", lambda value: 0 < value <= high)
+
+
+def _words() -> Any:
+    text = "null, or a whole number from 1 to 20,000"
+    return _ruled(text, lambda value: value is None or 1 <= value <= 20_000, earlier=None)
 
 
 def _is_count(value: Any) -> bool:
@@ -64,6 +72,8 @@ class DataConfig:
     sequence_length: int = _between(1, 20_000)
     padding: str = _one_of("pre", "post")
     truncation: str = _one_of("pre", "post")
+    first_words: int | None = _words()
+    last_words: int | None = _words()
     split_seed: int = _between(0, 2**32 - 1)
     batch_size: int = _between(1, 25_000)
     evaluation_batch_size: int = _between(1, 25_000)
@@ -71,7 +81,7 @@ class DataConfig:
 
 @dataclass
 class ModelConfig:
-    """Arguments of ``rnn_imdb.classifier.ReviewClassifier``."""
+    """Arguments of ``rnn_imdb.encoders.make_classifier``."""
 
     state_dim: int = _between(1, 4096)
     embedding_dim: int = _between(1, 4096)
@@ -79,6 +89,13 @@ class ModelConfig:
     bias: bool = MISSING
     mask_padding: bool = MISSING
     scan: str = _one_of("auto", *SCANS)
+    encoder: str = _one_of(*ENCODERS, earlier="rnn")
+    activation: str = _one_of(*ACTIVATIONS, earlier="tanh")
+    init: str = _one_of(*INITIALIZERS, earlier="keras")
+    spectral_radius: float | None = _ruled(
+        "null, or a number above 0, at most 1,000", lambda value: value is None or 0 < value <= 1000, earlier=None
+    )
+    kernel_size: int = _between(1, 100, earlier=5)
 
 
 @dataclass
@@ -189,6 +206,8 @@ EVALUATION_DATA = (
     "sequence_length",
     "padding",
     "truncation",
+    "first_words",
+    "last_words",
     "evaluation_batch_size",
 )
 EvaluationDataConfig = make_dataclass(
@@ -255,6 +274,14 @@ def restore(saved: dict[str, Any]) -> DictConfig:
     return restored
 
 
+def later_options() -> dict[str, dict[str, Any]]:
+    """The options that came later, by group, with the value that earlier runs had."""
+    return {
+        group: {item.name: item.default for item in fields(SCHEMAS[group]) if item.default != MISSING}
+        for group in ("data", "model")
+    }
+
+
 def register() -> None:
     """Make the schemas known to Hydra, as ``schema/NAME``."""
     for name, schema in SCHEMAS.items():
@@ -269,12 +296,24 @@ def conf_folder() -> Path:
 
 
 def check(config: DictConfig) -> None:
-    """Test every value of a composed configuration against its rule.
+    """Test every value of a composed configuration against its rule, and those that concern each other.
 
     Raises:
         UserError: the first value that breaks its rule, with all the key's rule says.
     """
     _check(config, "")
+    if "data" in config and None not in (config.data.first_words, config.data.last_words):
+        raise UserError(
+            "data.first_words must be null where data.last_words is given, got "
+            f"{config.data.first_words} and {config.data.last_words}: give one of them",
+            exit_code=2,
+        )
+    if "model" in config and config.model.activation == "identity" and config.model.scan not in LINEAR_SCANS:
+        raise UserError(
+            f"model.scan must be {' or '.join(LINEAR_SCANS)} with model.activation=identity, got "
+            f"{config.model.scan!r}: leave it out",
+            exit_code=2,
+        )
 
 
 def _check(node: DictConfig, prefix: str) -> None:

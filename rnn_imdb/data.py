@@ -12,20 +12,32 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rnn_imdb.cache import EncodedReviews, Encoding, Split, encoded_reviews
 from rnn_imdb.reviews import make_source
-from rnn_imdb.text import Vocabulary
+from rnn_imdb.text import Vocabulary, keep_words
 
 
 class ReviewDataset(Dataset[tuple[Tensor, Tensor]]):
-    """A split, indexed by whole batches: positions (B,) give tokens (B, T) int64 and labels (B,) float32."""
+    """A split, indexed by whole batches: positions (B,) give tokens (B, T) int64 and labels (B,) float32.
 
-    def __init__(self, split: Split) -> None:
+    Args:
+        split: the rows.
+        padding: the side that the rows are padded on, ``pre`` or ``post``.
+        first_words, last_words: how many words of a row can be read, at its beginning or its end; None: all.
+    """
+
+    def __init__(
+        self, split: Split, *, padding: str = "pre", first_words: int | None = None, last_words: int | None = None
+    ) -> None:
         self.split = split
+        self.padding = padding
+        self.first_words = first_words
+        self.last_words = last_words
 
     def __len__(self) -> int:
         return len(self.split.labels)
 
     def __getitem__(self, positions: np.ndarray) -> tuple[Tensor, Tensor]:
-        tokens = torch.from_numpy(self.split.tokens[positions].astype(np.int64))
+        rows = keep_words(self.split.tokens[positions], self.padding, first=self.first_words, last=self.last_words)
+        tokens = torch.from_numpy(rows.astype(np.int64))
         labels = torch.from_numpy(self.split.labels[positions].astype(np.float32))
         return tokens, labels
 
@@ -89,6 +101,7 @@ class IMDBDataModule(L.LightningDataModule):
         vocabulary_size: number of words, padding and unknown included.
         sequence_length: tokens in a row, T.
         padding, truncation: ``pre`` or ``post``.
+        first_words, last_words: the model reads only so many words of a row; at most one of them. ``split`` has all.
         split_seed: division into splits.
         batch_size, evaluation_batch_size: reviews in a batch of training, and of validation and test.
         seed: order of the training batches.
@@ -109,6 +122,8 @@ class IMDBDataModule(L.LightningDataModule):
         sequence_length: int = 500,
         padding: str = "pre",
         truncation: str = "pre",
+        first_words: int | None = None,
+        last_words: int | None = None,
         split_seed: int = 0,
         batch_size: int = 32,
         evaluation_batch_size: int = 250,
@@ -119,6 +134,8 @@ class IMDBDataModule(L.LightningDataModule):
         self.source = make_source(source, root=root, reviews_per_class=reviews_per_class)
         self.encoding = Encoding(vocabulary_size, sequence_length, padding, truncation, split_seed)
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else platformdirs.user_cache_path("rnn_imdb")
+        self.first_words = first_words
+        self.last_words = last_words
         self.batch_size = batch_size
         self.evaluation_batch_size = evaluation_batch_size
         self.seed = seed
@@ -152,7 +169,10 @@ class IMDBDataModule(L.LightningDataModule):
         replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         seed = self.seed if shuffled else None
         sampler = BatchSampler(len(split.labels), size, seed, replicas=replicas, rank=rank)
-        return DataLoader(ReviewDataset(split), sampler=sampler, batch_size=None)
+        dataset = ReviewDataset(
+            split, padding=self.encoding.padding, first_words=self.first_words, last_words=self.last_words
+        )
+        return DataLoader(dataset, sampler=sampler, batch_size=None)
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         return self.loader("train", shuffled=True)

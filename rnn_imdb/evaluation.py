@@ -88,14 +88,21 @@ def _data_settings(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dict
     settings = dict(trained)
     if given.get("source", trained["source"]) != trained["source"]:
         settings |= {"root": None, "reviews_per_class": 12_500}
+    if {"first_words", "last_words"} & set(given):
+        # the one replaces the other
+        settings |= {"first_words": None, "last_words": None}
     return settings | dict(given)
 
 
 def _check_length(opened: Checkpoint, settings: Mapping[str, Any]) -> None:
     length = opened.config["data"]["sequence_length"]
-    if opened.config["model"]["readout"] == "all" and settings["sequence_length"] != length:
+    model = opened.config["model"]
+    # configurations of earlier versions name no encoder
+    encoder = model.get("encoder", "rnn")
+    part = {"rnn": f"readout {model['readout']}"}.get(encoder, f"encoder {encoder}")
+    if part in ("readout all", "encoder dense") and settings["sequence_length"] != length:
         raise UserError(
-            f"data.sequence_length must be {length} for this checkpoint, whose readout all has a weight for every "
+            f"data.sequence_length must be {length} for this checkpoint, whose {part} has a weight for every "
             f"step, got {settings['sequence_length']}: leave it out",
             exit_code=2,
         )

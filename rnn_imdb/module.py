@@ -10,7 +10,7 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryCalibrationError, BinaryF1Score
 
 from rnn_imdb.choices import OPTIMIZERS
-from rnn_imdb.classifier import ReviewClassifier
+from rnn_imdb.classifier import Classifier
 from rnn_imdb.errors import UserError
 
 STAGES = ("train", "validation", "test")
@@ -39,7 +39,7 @@ class SentimentModule(L.LightningModule):
 
     def __init__(
         self,
-        classifier: ReviewClassifier,
+        classifier: Classifier,
         *,
         optimizer: str = "rmsprop",
         learning_rate: float = 0.001,

@@ -26,7 +26,7 @@ class Prediction:
         probability: P(positive).
         words: tokens in the text.
         known_words: those in the model's vocabulary.
-        read_words: those that the model read, at most its sequence length.
+        read_words: those that the model read, at most its sequence length, first or last words.
     """
 
     label: str
@@ -45,9 +45,11 @@ def predict(checkpoint: "Checkpoint", texts: Sequence[str]) -> list[Prediction]:
     import numpy as np
     import torch
 
-    from rnn_imdb.text import fit_length, tokenize
+    from rnn_imdb.text import fit_length, keep_words, tokenize
 
     data = checkpoint.config["data"]
+    # configurations of earlier versions do not name them
+    first, last = data.get("first_words"), data.get("last_words")
     classifier = checkpoint.classifier()
     predictions = []
     for text in texts:
@@ -56,15 +58,16 @@ def predict(checkpoint: "Checkpoint", texts: Sequence[str]) -> list[Prediction]:
             raise UserError(f"a text must have at least one word, got {one_line(text, 40)!r}: give a review to judge")
         indices = np.array(checkpoint.vocabulary.encode(tokens), dtype=np.int64)
         row = fit_length(indices, data["sequence_length"], data["padding"], data["truncation"])
+        rows = keep_words(row[None], data["padding"], first=first, last=last)
         with torch.inference_mode():
-            probability = classifier(torch.from_numpy(row)[None]).sigmoid().item()
+            probability = classifier(torch.from_numpy(rows)).sigmoid().item()
         predictions.append(
             Prediction(
                 label="positive" if probability > 0.5 else "negative",
                 probability=probability,
                 words=len(tokens),
                 known_words=checkpoint.vocabulary.count_known(tokens),
-                read_words=min(len(tokens), data["sequence_length"]),
+                read_words=np.count_nonzero(rows).item(),
             )
         )
     return predictions

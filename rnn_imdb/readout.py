@@ -92,8 +92,9 @@ class MaxState(Readout):
     def forward(self, states: States, mask: Mask = None) -> Features:
         if mask is None:
             return states.amax(dim=1)
-        # -2 lies below every tanh, and unlike -inf it leaves gradients finite
-        highest = states.masked_fill(~mask[:, :, None], -2).amax(dim=1)
+        # below every state, and unlike -inf it leaves gradients finite
+        lowest = torch.finfo(states.dtype).min
+        highest = states.masked_fill(~mask[:, :, None], lowest).amax(dim=1)
         return highest * mask.any(dim=1, keepdim=True)
 
 

@@ -105,8 +105,8 @@ def newest_unfinished(runs: Path, composed: DictConfig) -> Path | None:
         if not (folder / CONFIG).is_file() or is_finished(folder):
             continue
         try:
-            found = yaml.safe_load((folder / CONFIG).read_text())
-        except (OSError, ValueError, yaml.YAMLError):
+            found = OmegaConf.to_container(read_config(folder))
+        except UserError:
             # a damaged configuration is nobody's
             continue
         if _comparable(found) == wanted:

@@ -1,45 +1,57 @@
 """What a run prints at its start and at its end."""
 
+import textwrap
 from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
 
-from rnn_imdb.classifier import ReviewClassifier
+from rnn_imdb.cell import LinearCell
+from rnn_imdb.classifier import Classifier, ReviewClassifier
 from rnn_imdb.data import IMDBDataModule
 from rnn_imdb.files import relative
 from rnn_imdb.scan import choose_backend, cpu
 
+# what the parts of a classifier are called; the others by their own name
+_PARTS = {"cell": "recurrence"}
+
 
 def summary(
-    config: DictConfig, data: IMDBDataModule, classifier: ReviewClassifier, device: torch.device, folder: Path
+    config: DictConfig, data: IMDBDataModule, classifier: Classifier, device: torch.device, folder: Path
 ) -> str:
     """What will be trained, on what, where, and with which parameter budget."""
-    model = config.model
-    parameters = sum(parameter.numel() for parameter in classifier.parameters())
     sizes = ", ".join(f"{len(data.split(name).labels):,} {name}" for name in ("train", "validation", "test"))
-    return "\n".join(
-        (
-            f"data    {config.data.source}: {sizes} reviews of {config.data.sequence_length} tokens",
-            f"model   {parameters:,} parameters: embedding {len(data.vocabulary):,} x {model.embedding_dim}, "
-            f"A {model.state_dim} x ({model.state_dim} + {model.embedding_dim}),",
-            f"        readout {model.readout}, head {classifier.head.in_features:,} -> 1",
-            f"scan    {_scan(classifier, device)} on {device}",
-            f"run     {relative(folder)}",
-        )
-    )
+    read = [f", the {side} {n:,} words" for side, n in (("first", data.first_words), ("last", data.last_words)) if n]
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in classifier.named_children()}
+    budget = ", ".join(f"{_PARTS.get(name, name)} {count:,}" for name, count in counts.items() if count)
+    shapes = f"{len(data.vocabulary):,} words x {config.model.embedding_dim}, {classifier.describe()}"
+    lines = {
+        "data": f"{config.data.source}: {sizes} reviews of {config.data.sequence_length} tokens{''.join(read)}",
+        "model": f"{sum(counts.values()):,} parameters: {budget}; {shapes}, head {classifier.head.in_features:,} -> 1",
+        "scan": f"{_scan(classifier, device)} on {device}",
+    }
+    wrapped = [
+        textwrap.fill(text, 80, initial_indent=f"{label:8}", subsequent_indent=8 * " ") for label, text in lines.items()
+    ]
+    # a path stays in one piece, to be copied
+    return "\n".join([*wrapped, f"run     {relative(folder)}"])
 
 
-def _scan(classifier: ReviewClassifier, device: torch.device) -> str:
+def _scan(classifier: Classifier, device: torch.device) -> str:
     """The backend that the recurrence will use, and why not a faster one."""
+    threads = f"{torch.get_num_threads()} threads"
+    if not isinstance(classifier, ReviewClassifier):
+        return f"none, {threads}"
     cell = classifier.cell
+    if isinstance(cell, LinearCell):
+        return f"bptt, {threads}"
     if cell.scan != "auto":
         return cell.scan
     chosen = choose_backend(device, cell.A.dtype, cell.state_dim, masked=classifier.mask_padding)
     if device.type != "cpu":
         return chosen
     reason = f" (slower than cpu: {cpu.unavailable_reason()})" if chosen == "bptt" and not cpu.available() else ""
-    return f"{chosen}{f' ({cpu.instruction_set()})' if chosen == 'cpu' else reason}, {torch.get_num_threads()} threads"
+    return f"{chosen}{f' ({cpu.instruction_set()})' if chosen == 'cpu' else reason}, {threads}"
 
 
 def next_steps(folder: Path) -> str:

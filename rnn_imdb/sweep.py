@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from rnn_imdb.config import check, conf_folder
+from rnn_imdb.config import check, conf_folder, later_options
 from rnn_imdb.console import one_line
 from rnn_imdb.errors import UserError
 from rnn_imdb.files import CONFIG, ERROR, METRICS, write_atomically
@@ -78,6 +78,11 @@ def configuration_hash(config: DictConfig) -> str:
     for key in WITHOUT_EFFECT:
         group, _, name = key.partition(".")
         relevant[group].pop(name, None)
+    # a sweep finds the jobs that were done before an option came
+    for group, options in later_options().items():
+        for name, earlier in options.items():
+            if relevant[group].get(name) == earlier:
+                relevant[group].pop(name, None)
     return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 

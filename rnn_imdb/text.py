@@ -77,3 +77,25 @@ def fit_length(indices: np.ndarray, length: int, padding: str, truncation: str) 
         indices = indices[-length:] if truncation == "pre" else indices[:length]
     missing = length - len(indices)
     return np.pad(indices, (missing, 0) if padding == "pre" else (0, missing), constant_values=PAD_INDEX)
+
+
+def keep_words(rows: np.ndarray, padding: str, *, first: int | None = None, last: int | None = None) -> np.ndarray:
+    """Padded ``rows`` (B, T) of reviews that had only their ``first`` or ``last`` words, padded on the same side.
+
+    Raises:
+        ValueError: both are given.
+    """
+    if first is not None and last is not None:
+        raise ValueError(f"only one of first and last can be given, got {first} and {last}")
+    limit = last if first is None else first
+    if limit is None:
+        return rows
+    steps = np.arange(rows.shape[1])
+    words = np.count_nonzero(rows != PAD_INDEX, axis=1)[:, None]  # (B, 1)
+    kept = np.minimum(words, limit)
+    # where the words of a row begin, before and after
+    began, begins = (len(steps) - words, len(steps) - kept) if padding == "pre" else (0 * words, 0 * words)
+    source = steps - begins + began + (words - kept if first is None else 0)  # (B, T)
+    moved = np.take_along_axis(rows, source.clip(0, len(steps) - 1), axis=1)
+    moved[(steps < begins) | (steps >= begins + kept)] = PAD_INDEX
+    return moved

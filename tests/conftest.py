@@ -18,9 +18,9 @@ from jaxtyping import install_import_hook
 from omegaconf import DictConfig
 
 # every annotated tensor function of the package checks its shapes while the tests run
-# (but for the door of the scan, which does so itself, and the kernels, which Triton reads as they stand in the file)
+# (but for the doors of the scans, which do so themselves, and the kernels, which Triton reads from the file)
 SCANS = [f"scan.{name}" for name in ("reference", "bptt", "cpu", "gpu", "cudnn")]
-TENSOR_MODULES = [f"rnn_imdb.{name}" for name in (*SCANS, "inputs", "cell", "readout", "classifier")]
+TENSOR_MODULES = [f"rnn_imdb.{name}" for name in (*SCANS, "inputs", "cell", "readout", "classifier", "encoders")]
 _hook = install_import_hook(TENSOR_MODULES, "beartype.beartype")
 
 from rnn_imdb import config  # noqa: E402 after the hook
@@ -66,6 +66,16 @@ def compose(name: str, *overrides: str) -> DictConfig:
         composed = hydra_compose(name, overrides=list(overrides))
     config.check(composed)
     return composed
+
+
+def forget_later_options(saved: dict[str, Any]) -> None:
+    """Make a configuration one of the first version."""
+    for group, names in {
+        "data": ("first_words", "last_words"),
+        "model": ("encoder", "activation", "init", "spectral_radius", "kernel_size"),
+    }.items():
+        for name in names:
+            del saved[group][name]
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import compose
+from conftest import compose, forget_later_options
 
 from rnn_imdb import predict as predict_command
 from rnn_imdb.checkpoint import BEST, LAST, open_checkpoint
@@ -109,6 +109,56 @@ def test_other_length_is_refused_where_the_head_fixes_it(small_overrides: list[s
     train(compose("train", *small_overrides, "model.readout=all", "trainer.max_epochs=1"), tmp_path / "all")
     with pytest.raises(UserError, match=r"data.sequence_length must be 30 .* got 60"):
         evaluate(tmp_path / "all", data={"sequence_length": 60})
+
+
+def test_other_length_is_refused_where_an_encoder_fixes_it(small_overrides: list[str], tmp_path: Path) -> None:
+    for encoder in ("dense", "conv"):
+        options = [f"model.encoder={encoder}", "model.readout=all", "trainer.max_epochs=1"]
+        train(compose("train", *small_overrides, *options), tmp_path / encoder)
+    with pytest.raises(UserError, match=r"sequence_length must be 30 .* whose encoder dense has .* got 60"):
+        evaluate(tmp_path / "dense", data={"sequence_length": 60})
+    for encoder, length in (("dense", 30), ("conv", 60)):
+        scored = evaluate(tmp_path / encoder, data={"sequence_length": length}, output=str(tmp_path / "m.json"))
+        if encoder == "dense":
+            assert scored["test/loss"] == metrics_of(tmp_path / "dense")["test/loss"]
+
+
+@pytest.fixture(scope="module")
+def reading_five(small_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that reads five words of each review."""
+    folder = tmp_path_factory.mktemp("runs") / "five"
+    train(compose("train", *small_overrides, "data.first_words=5", "trainer.max_epochs=1"), folder)
+    return folder
+
+
+def test_evaluation_reads_the_words_of_the_training_unless_told(reading_five: Path, tmp_path: Path) -> None:
+    own = metrics_of(reading_five)["test/loss"]
+    losses = {}
+    for name, data in {"own": {}, "all": {"first_words": 30}, "last": {"last_words": 5}}.items():
+        losses[name] = evaluate(reading_five, data=data, output=str(tmp_path / "m.json"))["test/loss"]
+        written = json.loads((tmp_path / "m.json").read_text())["data"]
+        assert (written["first_words"], written["last_words"]) == {"own": (5, None), "all": (30, None)}.get(
+            name, (None, 5)
+        )
+    assert losses["own"] == own
+    assert len(set(losses.values())) == 3
+
+
+def test_prediction_reads_the_words_of_the_training(reading_five: Path) -> None:
+    opened = open_checkpoint(reading_five)
+    short, long = predict(opened, ["the film of a wonderful", "the film of a wonderful music and dull plot"])
+    assert (short.probability, short.read_words) == (long.probability, long.read_words)
+    assert (long.read_words, long.words) == (5, 9)
+
+
+def test_checkpoint_of_an_earlier_version_opens(trained: Path, tmp_path: Path) -> None:
+    content = torch.load(trained / BEST, weights_only=True)
+    forget_later_options(content["rnn_imdb"]["config"])
+    torch.save(content, tmp_path / "earlier.ckpt")
+    texts = ["A wonderful film.", "awful and dull"]
+    assert predict(open_checkpoint(tmp_path / "earlier.ckpt"), texts) == predict(open_checkpoint(trained), texts)
+    scored = evaluate(tmp_path / "earlier.ckpt", output=str(tmp_path / "m.json"))
+    assert scored["test/loss"] == metrics_of(trained)["test/loss"]
 
 
 def test_predictions_follow_the_words(trained: Path) -> None:

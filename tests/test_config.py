@@ -118,6 +118,15 @@ GOOD = [
     "model.embedding_dim=${model.state_dim}",
     *(f"model.readout={name}" for name in choices.READOUTS),
     *(f"model.scan={name}" for name in ("auto", *choices.SCANS)),
+    *(f"model.encoder={name}" for name in choices.ENCODERS),
+    *(f"model.activation={name}" for name in choices.ACTIVATIONS),
+    *(f"model.init={name}" for name in choices.INITIALIZERS),
+    "model.spectral_radius=0.9",
+    "model.spectral_radius=null",
+    "model.kernel_size=1",
+    "data.first_words=1",
+    "data.last_words=20000",
+    "data.last_words=null",
 ]
 
 
@@ -174,6 +183,11 @@ BAD = {
     "data.split_seed=-1": rf"data\.split_seed {WHOLE} 0 to 4,294,967,295, got -1",
     "seed=-1": rf"seed {WHOLE} 0 to 4,294,967,295, got -1",
     "seed=4294967296": rf"seed {WHOLE} 0 to 4,294,967,295, got 4294967296",
+    "model.kernel_size=0": rf"model\.kernel_size {WHOLE} 1 to 100, got 0",
+    "model.spectral_radius=0": r"spectral_radius must be null, or a number above 0, at most 1,000, got 0\.0",
+    "model.spectral_radius=nan": r"spectral_radius must be null, or a number above 0, at most 1,000, got nan",
+    "data.first_words=0": r"data\.first_words must be null, or a whole number from 1 to 20,000, got 0",
+    "data.last_words=-1": r"data\.last_words must be null, or a whole number from 1 to 20,000, got -1",
     "optimizer.learning_rate=0": r"learning_rate must be a number above 0, at most 100\.0, got 0\.0",
     "optimizer.learning_rate=-1": r"learning_rate must be a number above 0, at most 100\.0, got -1\.0",
     "optimizer.learning_rate=nan": r"learning_rate must be a number above 0, at most 100\.0, got nan",
@@ -203,6 +217,9 @@ BAD = {
     "model.readout=first": r"model\.readout must be one of last, all, mean, max, attention, got 'first'",
     "model.readout=": r"model\.readout must be one of last, .*, got ''",
     "model.scan=cuda": rf"model\.scan must be one of auto, {', '.join(choices.SCANS)}, got 'cuda'",
+    "model.encoder=lstm": r"model\.encoder must be one of rnn, dense, conv, got 'lstm'",
+    "model.activation=relu": r"model\.activation must be one of tanh, identity, got 'relu'",
+    "model.init=zeros": r"model\.init must be one of keras, torch, got 'zeros'",
     "data.source=imdb": r"data\.source must be one of embedded, aclimdb, got 'imdb'",
     "data.padding=left": r"data\.padding must be one of pre, post, got 'left'",
     "data.truncation=left": r"data\.truncation must be one of pre, post, got 'left'",
@@ -251,6 +268,24 @@ def test_each_optimizer_has_rules_of_its_own(overrides: list[str], message: str)
 def test_evaluation_has_rules_of_its_own(overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         composed("evaluate", *overrides)
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate"])
+def test_first_and_last_words_exclude_each_other(name: str) -> None:
+    overrides = ["data.first_words=3", "data.last_words=4", *(["checkpoint=run"] if name == "evaluate" else [])]
+    with pytest.raises(UserError, match=r"data\.first_words must be null where .* got 3 and 4: give one"):
+        composed(name, *overrides)
+
+
+@pytest.mark.parametrize("scan", [name for name in choices.SCANS if name != "bptt"])
+def test_scans_of_the_tanh_refuse_the_identity(scan: str) -> None:
+    with pytest.raises(UserError, match=rf"model\.scan must be auto or bptt .* got '{scan}': leave it out"):
+        composed("train", "model.activation=identity", f"model.scan={scan}")
+
+
+@pytest.mark.parametrize("scan", ["auto", "bptt"])
+def test_linear_recurrence_has_scans_of_its_own(scan: str) -> None:
+    assert composed("train", "model.activation=identity", f"model.scan={scan}").model.scan == scan
 
 
 @pytest.mark.parametrize("group", sorted({path.parent.name for path in TRAIN_GROUPS}))
@@ -309,6 +344,10 @@ def test_help_fits_80_columns(name: str) -> None:
     ("file", "key", "names"),
     [
         ("model/rnn.yaml", "readout", choices.READOUTS),
+        ("model/rnn.yaml", "encoder", choices.ENCODERS),
+        ("model/rnn.yaml", "activation", choices.ACTIVATIONS),
+        ("model/rnn.yaml", "init", choices.INITIALIZERS),
+        ("model/rnn.yaml", "scan", ("auto", *choices.SCANS)),
         ("evaluate/evaluate.yaml", "split", ("test", "validation", "train")),
         ("base/data.yaml", "padding", ("pre", "post")),
         ("base/data.yaml", "truncation", ("pre", "post")),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rnn_imdb.cache import Split
 from rnn_imdb.data import BatchSampler, IMDBDataModule, ReviewDataset
-from rnn_imdb.text import Vocabulary
+from rnn_imdb.text import Vocabulary, fit_length, keep_words
 
 SIZES = {"size": st.integers(1, 100), "batch_size": st.integers(1, 120)}
 SEEDS = st.integers(0, 2**32 - 1)
@@ -65,6 +65,48 @@ def test_positions_give_a_whole_batch() -> None:
     assert (batch.dtype, labels.dtype) == (torch.int64, torch.float32)
     assert batch.tolist() == tokens[[4, 0, 1]].tolist()
     assert labels.tolist() == [1.0, 0.0, 1.0]
+
+
+@given(
+    lengths=st.lists(st.integers(0, 9), min_size=1, max_size=6),
+    kept=st.integers(1, 12),
+    padding=st.sampled_from(["pre", "post"]),
+    side=st.sampled_from(["first", "last"]),
+)
+def test_kept_words_are_those_of_a_review_that_had_no_others(
+    lengths: list[int], kept: int, padding: str, side: str
+) -> None:
+    reviews = [np.arange(1, length + 1, dtype=np.uint16) for length in lengths]
+    rows = np.stack([fit_length(review, 9, padding, "pre") for review in reviews])
+    before = rows.copy()
+    expected = [review[:kept] if side == "first" else review[-kept:] for review in reviews]
+    actual = keep_words(rows, padding, **{side: kept})
+    assert actual.tolist() == [fit_length(review, 9, padding, "pre").tolist() for review in expected]
+    assert actual.dtype == rows.dtype
+    np.testing.assert_array_equal(rows, before)
+
+
+def test_all_words_are_kept_without_a_copy_unless_told_which() -> None:
+    rows = np.array([[0, 3, 4]], dtype=np.uint16)
+    assert keep_words(rows, "pre") is rows
+    with pytest.raises(ValueError, match="only one of first and last can be given, got 1 and 2"):
+        keep_words(rows, "pre", first=1, last=2)
+
+
+@pytest.mark.parametrize("padding", ["pre", "post"])
+@pytest.mark.parametrize("side", ["first_words", "last_words"])
+def test_batches_hold_only_the_words_asked_for(small_data: dict[str, Any], padding: str, side: str) -> None:
+    whole, part = (
+        IMDBDataModule(**{**small_data, "padding": padding, **limit}, evaluation_batch_size=80)
+        for limit in ({}, {side: 7})
+    )
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        tokens, read = (next(iter(getattr(data, loader)()))[0] for data in (whole, part))
+        assert (tokens > 0).sum(dim=1).min() > 7
+        assert (read > 0).sum(dim=1).tolist() == [7] * len(read)
+        for row, words in zip(tokens, read, strict=True):
+            review = row[row > 0][:7] if side == "first_words" else row[row > 0][-7:]
+            assert torch.equal(words[-7:] if padding == "pre" else words[:7], review)
 
 
 @pytest.fixture

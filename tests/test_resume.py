@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import compose
+import yaml
+from conftest import compose, forget_later_options
 from omegaconf import DictConfig, OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
@@ -106,6 +107,26 @@ def test_interrupted_run_continues_from_its_last_epoch(
     assert open_checkpoint(tmp_path / "run" / LAST).step == (batch - 1) // 4 * 4
     continue_later(config, tmp_path / "run")
     assert_same_run(tmp_path / "run", undisturbed)
+
+
+def test_run_of_an_earlier_version_continues(undisturbed: Path, small_overrides: list[str], tmp_path: Path) -> None:
+    config = compose("train", *small_overrides, *OPTIONS)
+    folder = tmp_path / "runs" / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 6)
+        with pytest.raises(Interrupted):
+            train(config, folder)
+    saved = yaml.safe_load((folder / "config.yaml").read_text())
+    forget_later_options(saved)
+    (folder / "config.yaml").write_text(yaml.safe_dump(saved))
+    assert resume.newest_unfinished(tmp_path / "runs", config) == folder
+    assert resume.newest_unfinished(tmp_path / "runs", compose("train", *small_overrides, "model.init=torch")) is None
+    restored = resume.continued(folder, config, OPTIONS)
+    assert restored == config
+    with pytest.raises(UserError, match=r"model\.encoder is 'rnn' in .* and 'conv' here"):
+        resume.continued(folder, compose("train", *small_overrides, "model.encoder=conv"), ["model.encoder=conv"])
+    continue_later(restored, folder)
+    assert_same_run(folder, undisturbed)
 
 
 def test_interruption_while_testing_leads_to_the_same_end(

@@ -9,14 +9,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
-from conftest import compose
+from conftest import compose, forget_later_options
+from omegaconf import OmegaConf
 from test_resume import curves
 
-from rnn_imdb import sweep
+from rnn_imdb import choices, sweep
 from rnn_imdb.config import conf_folder
 from rnn_imdb.data import BatchSampler
 
@@ -66,6 +68,29 @@ def test_hash_depends_on_all_that_affects_results_and_on_nothing_else() -> None:
     assert len({base, *(hash_of(change) for change in changes)}) == len(changes) + 1
     same = ["data.cache_dir=elsewhere", "trainer.enable_progress_bar=false", "logger=none", "sweep.name=other"]
     assert {hash_of(change) for change in [*same, "resume=auto"]} == {base}
+
+
+def test_hash_of_an_earlier_version_stays() -> None:
+    earlier: Any = OmegaConf.to_container(compose("train"))
+    forget_later_options(earlier)
+    assert sweep.configuration_hash(OmegaConf.create(earlier)) == hash_of()
+    later = ["data.first_words=5", "data.last_words=5", "model.encoder=dense", "model.activation=identity"]
+    later += ["model.init=torch", "model.spectral_radius=1", "model.kernel_size=3"]
+    assert len({hash_of(), *(hash_of(option) for option in later)}) == len(later) + 1
+
+
+def test_sweep_goes_over_encoders_and_words(small_overrides: list[str], command: Command, tmp_path: Path) -> None:
+    axes = ["-m", "model.encoder=rnn,dense,conv", "data.last_words=null,5"]
+    done = command("train", *small_overrides, *QUICK, *axes)
+    assert done.returncode == 0, done.stdout + done.stderr
+    jobs = jobs_of(tmp_path / "experiments" / "runs" / "sweep")
+    words = ("None", "5")
+    assert set(jobs) == {f"encoder-{name}_last_words-{kept}" for name in choices.ENCODERS for kept in words}
+    assert all((job / "metrics.json").is_file() for job in jobs.values())
+    for name in choices.ENCODERS:
+        assert f"{name} " in done.stdout
+    report = command("report", str(tmp_path / "experiments" / "runs" / "sweep"))
+    assert report.returncode == 0, report.stderr
 
 
 @pytest.fixture(scope="module")

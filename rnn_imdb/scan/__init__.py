@@ -44,7 +44,7 @@ def tanh_scan(
     Raises:
         ValueError: a shape, dtype or device does not fit the others, or the backend does not serve this case.
     """
-    _check(projected, weight, initial_state, mask)
+    check_inputs(projected, weight, initial_state, mask)
     if backend == "auto":
         backend = choose_backend(projected.device, projected.dtype, projected.shape[2], masked=mask is not None)
     if only_last and backend == "cpu":
@@ -84,7 +84,8 @@ def find_scan(backend: str) -> Scan:
 _SERVES = {"cpu": ("cpu", (torch.float32,)), "triton": ("cuda", (torch.float32,))}
 
 
-def _check(projected: Tensor, weight: Tensor, initial_state: Tensor, mask: Tensor | None) -> None:
+def check_inputs(projected: Tensor, weight: Tensor, initial_state: Tensor, mask: Tensor | None) -> None:
+    """Raise the ValueError of :func:`tanh_scan` about shapes, dtypes and devices."""
     if projected.ndim != 3 or 0 in projected.shape:
         raise ValueError(f"projected must have a shape (B, T, H) without zeros, got {tuple(projected.shape)}")
     batch, time, state = projected.shape

@@ -1,0 +1,70 @@
+"""How parameters are drawn before the training."""
+
+import math
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from rnn_imdb.choices import INITIALIZERS
+
+
+class Initializer(Protocol):
+    """Draws the parameters of each kind of layer anew, in place."""
+
+    def embedding(self, layer: nn.Embedding) -> None: ...
+
+    def layer(self, layer: nn.Linear | nn.Conv1d) -> None: ...
+
+    def recurrence(self, recurrent_weight: Tensor, input_weight: Tensor, bias: Tensor | None) -> None: ...
+
+
+def make_initializer(name: str) -> Initializer:
+    """The initialiser called ``name``.
+
+    Raises:
+        ValueError: there is no such initialiser.
+    """
+    if name not in INITIALIZERS:
+        raise ValueError(f"init must be one of {', '.join(INITIALIZERS)}, got {name!r}")
+    return globals()[INITIALIZERS[name]]()
+
+
+class KerasInitializer:
+    """Keras's defaults: embedding U(±0.05), weights U(±√(6 / (fan_in + fan_out))), recurrence orthogonal, biases zero.
+
+    Glorot and Bengio, Understanding the difficulty of training deep feedforward neural networks (2010); Saxe,
+    McClelland and Ganguli, Exact solutions to the nonlinear dynamics of learning in deep linear networks (2014).
+    """
+
+    def embedding(self, layer: nn.Embedding) -> None:
+        nn.init.uniform_(layer.weight, -0.05, 0.05)
+
+    def layer(self, layer: nn.Linear | nn.Conv1d) -> None:
+        nn.init.xavier_uniform_(layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+    def recurrence(self, recurrent_weight: Tensor, input_weight: Tensor, bias: Tensor | None) -> None:
+        nn.init.orthogonal_(recurrent_weight)
+        nn.init.xavier_uniform_(input_weight)
+        if bias is not None:
+            nn.init.zeros_(bias)
+
+
+class TorchInitializer:
+    """torch's defaults: embedding N(0, 1), layers U(±1/√fan_in), the recurrence U(±1/√H), biases like their weights.
+
+    These are what ``nn.Embedding``, ``nn.Linear``, ``nn.Conv1d`` and ``nn.RNN`` draw (but ``nn.RNN`` has two biases).
+    """
+
+    def embedding(self, layer: nn.Embedding) -> None:
+        nn.init.normal_(layer.weight)
+
+    def layer(self, layer: nn.Linear | nn.Conv1d) -> None:
+        layer.reset_parameters()
+
+    def recurrence(self, recurrent_weight: Tensor, input_weight: Tensor, bias: Tensor | None) -> None:
+        bound = 1 / math.sqrt(len(recurrent_weight))
+        for part in (recurrent_weight, input_weight, bias):
+            if part is not None:
+                nn.init.uniform_(part, -bound, bound)
