@@ -1,6 +1,6 @@
 """Embedding → tanh RNN → readout → one logit."""
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from rnn_imdb.cell import TanhCell
@@ -51,3 +51,12 @@ class ReviewClassifier(nn.Module):
         mask = tokens != PAD_INDEX if self.mask_padding else None
         states = self.cell.embed(tokens, self.embedding.weight, mask)  # (B, T, H)
         return self.head(self.readout(states, mask)).squeeze(1)
+
+    def logits_from(
+        self, inputs: Float[Tensor, "batch time embedding"], mask: Bool[Tensor, "batch time"] | None = None
+    ) -> Float[Tensor, " batch"]:
+        """Logits (B,) of embedded reviews x_1 .. x_T (B, T, E): ``forward`` of words that need not be in a vocabulary.
+
+        Steps where ``mask`` (B, T) is False are padding.
+        """
+        return self.head(self.readout(self.cell(inputs, mask), mask)).squeeze(1)

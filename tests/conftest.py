@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 # every annotated tensor function of the package checks its shapes while the tests run
 # (but for the door of the scan, which does so itself, and the kernels, which Triton reads as they stand in the file)
 SCANS = [f"scan.{name}" for name in ("reference", "bptt", "cpu", "gpu", "cudnn")]
-TENSOR_MODULES = [f"rnn_imdb.{name}" for name in (*SCANS, "inputs", "cell", "readout", "classifier")]
+TENSOR_MODULES = [f"rnn_imdb.{name}" for name in (*SCANS, "inputs", "cell", "readout", "classifier", "explanation")]
 _hook = install_import_hook(TENSOR_MODULES, "beartype.beartype")
 
 from rnn_imdb import config  # noqa: E402 after the hook
