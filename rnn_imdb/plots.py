@@ -1,4 +1,4 @@
-"""The plots of a report. Only :mod:`rnn_imdb.report` imports this module: it needs matplotlib."""
+"""The plots of a report, and how all plots look. It needs matplotlib, so that only what draws imports this module."""
 
 import io
 import math

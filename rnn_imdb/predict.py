@@ -1,20 +1,25 @@
-"""``python -m rnn_imdb.predict``: what a checkpoint says about any text."""
+"""``python -m rnn_imdb.predict``: what a checkpoint says about any text, and how each word leads there."""
 
 import argparse
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rnn_imdb.cli import INTERRUPTED, fail
-from rnn_imdb.console import one_line
+from rnn_imdb.console import one_line, print_whole, shows_colours
 from rnn_imdb.errors import UserError
 
 if TYPE_CHECKING:
     from rnn_imdb.checkpoint import Checkpoint
+    from rnn_imdb.explanation import Explanation
+
+# a part of those that matplotlib knows: the others need more programs, or are of no use
+PICTURES = (".png", ".pdf", ".svg", ".jpg")
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class Prediction:
         words: tokens in the text.
         known_words: those in the model's vocabulary.
         read_words: those that the model read, at most its sequence length, first or last words.
+        explanation: what each of these did, where that was asked for.
     """
 
     label: str
@@ -34,10 +40,16 @@ class Prediction:
     words: int
     known_words: int
     read_words: int
+    explanation: "Explanation | None" = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        values = {name: value for name, value in vars(self).items() if name != "explanation"}
+        return values | (self.explanation.as_dict() if self.explanation else {})
 
 
-def predict(checkpoint: "Checkpoint", texts: Sequence[str]) -> list[Prediction]:
-    """Predictions for ``texts``, in their order.
+def predict(checkpoint: "Checkpoint", texts: Sequence[str], *, explained: bool = False) -> list[Prediction]:
+    """Predictions for ``texts``, in their order, with an explanation of each where ``explained``.
 
     Raises:
         UserError: a text has no words.
@@ -45,6 +57,7 @@ def predict(checkpoint: "Checkpoint", texts: Sequence[str]) -> list[Prediction]:
     import numpy as np
     import torch
 
+    from rnn_imdb.explanation import explain
     from rnn_imdb.text import fit_length, keep_words, tokenize
 
     data = checkpoint.config["data"]
@@ -53,21 +66,26 @@ def predict(checkpoint: "Checkpoint", texts: Sequence[str]) -> list[Prediction]:
     classifier = checkpoint.classifier()
     predictions = []
     for text in texts:
-        tokens = tokenize(text)
-        if not tokens:
+        words = tokenize(text)
+        if not words:
             raise UserError(f"a text must have at least one word, got {one_line(text, 40)!r}: give a review to judge")
-        indices = np.array(checkpoint.vocabulary.encode(tokens), dtype=np.int64)
+        indices = np.array(checkpoint.vocabulary.encode(words), dtype=np.int64)
         row = fit_length(indices, data["sequence_length"], data["padding"], data["truncation"])
-        rows = keep_words(row[None], data["padding"], first=first, last=last)
+        kept = keep_words(row[None], data["padding"], first=first, last=last)
+        tokens = torch.from_numpy(kept[0])
         with torch.inference_mode():
-            probability = classifier(torch.from_numpy(rows)).sigmoid().item()
+            probability = classifier(tokens[None]).sigmoid().item()
+        fitting, read = np.count_nonzero(row).item(), np.count_nonzero(kept).item()
+        start = len(words) - fitting if data["truncation"] == "pre" else 0
+        start += fitting - read if last is not None else 0
         predictions.append(
             Prediction(
                 label="positive" if probability > 0.5 else "negative",
                 probability=probability,
-                words=len(tokens),
-                known_words=checkpoint.vocabulary.count_known(tokens),
-                read_words=np.count_nonzero(rows).item(),
+                words=len(words),
+                known_words=checkpoint.vocabulary.count_known(words),
+                read_words=read,
+                explanation=explain(classifier, tokens, words, start) if explained else None,
             )
         )
     return predictions
@@ -82,12 +100,40 @@ def _read(path: str) -> str:
     return content.decode("utf-8", errors="replace")
 
 
+def _check_picture(path: Path, texts: int) -> None:
+    """Refuse what would fail only after all the work.
+
+    Raises:
+        UserError: it is not one text, or ``path`` cannot be written or has an extension of no picture.
+    """
+    if texts > 1:
+        raise UserError(f"--plot must be about one text, got {texts}: give one, or leave --plot out", exit_code=2)
+    ends = f"{', '.join(PICTURES[:-1])} or {PICTURES[-1]}"
+    try:
+        if path.suffix.lower() not in PICTURES:
+            problem = f"end in {ends}, got {path}: choose one of them"
+        elif path.exists() and not path.is_file():
+            problem = f"be a file, got {path}, which is none: choose another name"
+        elif not path.parent.is_dir():
+            problem = f"be in a folder that exists, got {path}: make {path.parent} first"
+        elif not os.access(path.parent, os.W_OK):
+            problem = f"be in a folder that can be written, got {path}: choose another"
+        else:
+            return
+    except OSError as error:
+        problem = f"be the name of a file, got {path} ({error.strerror}): choose another"
+    raise UserError(f"--plot must {problem}", exit_code=2)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m rnn_imdb.predict",
         description="Say whether reviews are positive, with a model that rnn_imdb.train made.",
-        epilog="Examples:  python -m rnn_imdb.predict experiments/runs/RUN 'A film to remember.'\n"
-        "           python -m rnn_imdb.predict RUN/checkpoints/last.ckpt --json < review.txt",
+        epilog="Examples:\n"
+        "  python -m rnn_imdb.predict experiments/runs/RUN 'A film to remember.'\n"
+        "  python -m rnn_imdb.predict RUN/checkpoints/last.ckpt --json < review.txt\n"
+        "  python -m rnn_imdb.predict RUN --explain 'Two hours I will never get back.'\n"
+        "  python -m rnn_imdb.predict RUN --plot review.png --file review.txt",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("checkpoint", help="a checkpoint, or a run folder (its best checkpoint)")
@@ -96,6 +142,10 @@ def _parser() -> argparse.ArgumentParser:
         "--file", action="append", default=[], metavar="F", help="a file that is one review; repeatable"
     )
     parser.add_argument("--json", action="store_true", help="print a JSON list, for programs")
+    parser.add_argument("--explain", action="store_true", help="show how each word leads to the decision")
+    parser.add_argument(
+        "--plot", type=Path, metavar="PICTURE", help="draw that for one review (.png, .pdf, .svg, .jpg)"
+    )
     return parser
 
 
@@ -104,6 +154,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # a terminal that cannot show a character shows a question mark
     sys.stdout.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
     try:
+        if given.plot:
+            _check_picture(given.plot, len(given.text) + len(given.file))
         from rnn_imdb.checkpoint import open_checkpoint
 
         checkpoint = open_checkpoint(given.checkpoint)
@@ -111,21 +163,49 @@ def main(arguments: Sequence[str] | None = None) -> None:
         texts = [text.encode("utf-8", errors="replace").decode() for text in given.text]
         texts += [_read(path) for path in given.file]
         texts = texts or [_read("-")]
-        predictions = predict(checkpoint, texts)
+        predictions = predict(checkpoint, texts, explained=given.explain or given.plot is not None)
+        if given.plot:
+            _draw(predictions[0], texts[0], given.plot)
+        if given.json:
+            output = json.dumps([prediction.as_dict() for prediction in predictions], indent=2)
+        else:
+            output = _text(predictions, texts, explained=given.explain, picture=given.plot)
     except UserError as error:
         fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         fail("interrupted", INTERRUPTED)
-    if given.json:
-        print(json.dumps([asdict(prediction) for prediction in predictions], indent=2))
-        return
-    width = max(shutil.get_terminal_size().columns, 60)
+    print_whole(output)
+
+
+def _draw(prediction: Prediction, text: str, path: Path) -> None:
+    from rnn_imdb.explanation_plot import write_plot
+
+    assert prediction.explanation is not None
+    title = f"{prediction.label}, P(positive) = {prediction.probability:.1%}:  {text}"
+    write_plot(prediction.explanation, title, path)
+
+
+def _text(predictions: Sequence[Prediction], texts: Sequence[str], *, explained: bool, picture: Path | None) -> str:
+    """A line for each prediction, with its explanation below it where ``explained``."""
+    columns = max(shutil.get_terminal_size().columns, 60)
+    parts = []
     for prediction, text in zip(predictions, texts, strict=True):
         line = (
             f"{prediction.label}  {prediction.probability:6.1%}  "
             f"{prediction.known_words:,} of {prediction.words:,} words known  "
         )
-        print((line + one_line(text, width - len(line))).rstrip())
+        parts.append((line + one_line(text, columns - len(line))).rstrip())
+        if explained and prediction.explanation:
+            from rnn_imdb.explanation_text import coloured_text, plain_text
+
+            if shows_colours(sys.stdout):
+                parts.append(coloured_text(prediction.explanation, columns))
+            else:
+                parts.append(plain_text(prediction.explanation))
+            parts.append("")
+    if picture:
+        parts.append(f"wrote {picture}")
+    return "\n".join(parts).rstrip("\n")
 
 
 if __name__ == "__main__":

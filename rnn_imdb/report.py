@@ -1,7 +1,6 @@
 """``python -m rnn_imdb.report``: what a sweep found, as tables and plots."""
 
 import argparse
-import os
 import shlex
 import sys
 from collections import Counter
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rnn_imdb.cli import INTERRUPTED, fail
+from rnn_imdb.console import print_whole
 from rnn_imdb.errors import UserError
 from rnn_imdb.results import (
     MODEL_KEYS,
@@ -219,11 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         fail("interrupted", INTERRUPTED)
-    try:
-        print(f"{table(jobs)}\n", *(f"wrote {path}" for path in files), sep="\n", flush=True)
-    except BrokenPipeError:
-        # `| head` has read enough; everything is written
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print_whole("\n".join([f"{table(jobs)}\n", *(f"wrote {path}" for path in files)]))
 
 
 if __name__ == "__main__":

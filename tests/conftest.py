@@ -20,7 +20,8 @@ from omegaconf import DictConfig
 # every annotated tensor function of the package checks its shapes while the tests run
 # (but for the doors of the scans, which do so themselves, and the kernels, which Triton reads from the file)
 SCANS = [f"scan.{name}" for name in ("reference", "bptt", "cpu", "gpu", "cudnn")]
-TENSOR_MODULES = [f"rnn_imdb.{name}" for name in (*SCANS, "inputs", "cell", "readout", "classifier", "encoders")]
+MODULES = ("inputs", "cell", "readout", "classifier", "encoders", "explanation")
+TENSOR_MODULES = [f"rnn_imdb.{name}" for name in (*SCANS, *MODULES)]
 _hook = install_import_hook(TENSOR_MODULES, "beartype.beartype")
 
 from rnn_imdb import config  # noqa: E402 after the hook
