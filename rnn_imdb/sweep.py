@@ -33,16 +33,23 @@ _NAME_LENGTH = 120
 def prepare(arguments: list[str]) -> list[str]:
     """A command line with all that its sweep needs; other command lines as they are, but with overrides last.
 
-    The axes of ``sweep=NAME`` come from ``conf/sweep/NAME.yaml``, but for those that the command line gives. The
-    jobs learn which options are swept, and how many jobs there are.
+    The axes of ``sweep=NAME`` come from ``conf/sweep/NAME.yaml``, those of ``sweep=FILE.yaml`` from that file, but
+    for those that the command line gives. The jobs learn which options are swept, and how many jobs there are.
+
+    Raises:
+        UserError: the file cannot be read, or has no name or axes.
     """
     overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
     # Hydra takes them only in one piece
     options = [argument for argument in arguments if argument not in overrides]
     chosen = [override.partition("=")[2] for override in overrides if override.startswith("sweep=")]
     file = conf_folder() / "sweep" / f"{chosen[-1]}.yaml" if chosen else None
+    if chosen and chosen[-1].endswith(".yaml"):
+        file = Path(chosen[-1])
+        overrides.remove(f"sweep={file}")
+        overrides.insert(0, f"sweep.name={_read(file)['name']}")
     if file is not None and file.is_file():
-        axes = (yaml.safe_load(file.read_text()) or {}).get("axes", {})
+        axes = _read(file)["axes"]
         given = {override.partition("=")[0] for override in overrides}
         overrides += [f"{key}={values}" for key, values in axes.items() if key not in given]
         if axes and not set(_FLAGS) & set(options):
@@ -53,6 +60,19 @@ def prepare(arguments: list[str]) -> list[str]:
         jobs = prod(len(list(item.sweep_string_iterator())) for item in parsed)
         overrides += [f"sweep.swept=[{swept}]", f"sweep.jobs={jobs}"]
     return [*options, *overrides]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The name and the axes in a sweep's file."""
+    try:
+        content = yaml.safe_load(file.read_text())
+        return {"name": content["name"], "axes": dict(content["axes"])}
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"sweep={file} must be a YAML file with a name and axes, as conf/sweep/capacity.yaml is, but it cannot "
+            f"be used: {one_line(str(error), 200)}",
+            exit_code=2,
+        ) from error
 
 
 def job_folder(*, _root_: DictConfig) -> str:

@@ -21,6 +21,7 @@ from test_resume import curves
 from rnn_imdb import choices, sweep
 from rnn_imdb.config import conf_folder
 from rnn_imdb.data import BatchSampler
+from rnn_imdb.errors import UserError
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 QUICK = ("trainer.max_epochs=1", "model.embedding_dim=4")
@@ -41,6 +42,23 @@ def test_sweep_file_gives_axes_that_the_command_line_can_replace() -> None:
         "seed=3,4",
     ]
     assert prepared[-2:] == ["sweep.swept=[seed,model.state_dim,model.embedding_dim]", "sweep.jobs=18"]
+
+
+def test_sweep_file_may_lie_anywhere(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("name: mine\naxes:\n  data: aclimdb\n  seed: 0,1\n")
+    assert sweep.prepare([f"sweep={file}", "test=false"]) == [
+        *("--multirun", "sweep.name=mine", "test=false", "data=aclimdb", "seed=0,1"),
+        *("sweep.swept=[seed]", "sweep.jobs=2"),
+    ]
+
+
+@pytest.mark.parametrize("content", [None, "axes: {}\n", "name: mine\n", "a list", "{", "name: a\naxes: 3\n"])
+def test_sweep_file_of_no_use_is_refused(content: str | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "mine.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"mine\.yaml must be a YAML file with a name and axes"):
+        sweep.prepare([f"sweep={tmp_path / 'mine.yaml'}"])
 
 
 def test_options_may_stand_anywhere() -> None:
