@@ -85,6 +85,7 @@ def test_hash_depends_on_all_that_affects_results_and_on_nothing_else() -> None:
     changes += ["callbacks.early_stopping.patience=1", "data.root=elsewhere", "+trainer.max_steps=9"]
     assert len({base, *(hash_of(change) for change in changes)}) == len(changes) + 1
     same = ["data.cache_dir=elsewhere", "trainer.enable_progress_bar=false", "logger=none", "sweep.name=other"]
+    same += ["+callbacks.mine={_target_: rnn_imdb.callbacks.bars.Bars}"]
     assert {hash_of(change) for change in [*same, "resume=auto"]} == {base}
 
 

@@ -1,0 +1,166 @@
+"""What the studies share: the command line, sweeps and evaluations that can be continued, tables and figures.
+
+A study is a folder with ``study.py``, run as ``python -m experiments.NAME.study`` from the top of a checkout:
+
+    study.py        the analysis
+    sweep.yaml      the trainings (further ones: sweep_WHAT.yaml)
+    results.csv     one row a training or measurement, as it came
+    README.md       question, command, finding; the table between its marks is written by the command
+    *.png           figures
+"""
+
+import argparse
+import contextlib
+import csv
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rnn_imdb.files import write_atomically
+from rnn_imdb.results import Job, Spread, read_jobs, spread
+
+RUNS = Path("experiments") / "runs"
+MARKS = "<!-- table: written by the command -->\n", "<!-- end of the table -->\n"
+# enough to run every line of a study, and nothing to conclude from
+SHORT = {
+    "seed": "0",
+    "trainer.max_epochs": "1",
+    "trainer.limit_train_batches": "2",
+    "trainer.limit_val_batches": "1",
+    "trainer.limit_test_batches": "1",
+}
+
+
+class Study:
+    """One study and the options of its command line.
+
+    Args:
+        file: the ``__file__`` of its ``study.py``.
+        description: one line for ``--help``.
+        arguments: the command line, without the program's name.
+    """
+
+    def __init__(self, file: str, description: str, arguments: Sequence[str] | None = None) -> None:
+        self.home = Path(file).resolve().parent
+        self.name = self.home.name
+        parser = argparse.ArgumentParser(
+            prog=f"python -m experiments.{self.name}.study",
+            description=description,
+            epilog="Given again, the command trains only what is missing. KEY=VALUE goes to rnn_imdb.train, as\n"
+            "hydra/launcher=joblib hydra.launcher.n_jobs=2 for trainings side by side.",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="options of the trainings")
+        parser.add_argument("--short", action="store_true", help="a trial on a few batches, which shows nothing")
+        parser.add_argument("--output", type=Path, metavar="F", help="folder for the results (default: the study's)")
+        given = parser.parse_args(arguments)
+        self.overrides: list[str] = given.overrides
+        self.short: bool = given.short
+        if self.short and given.output is None:
+            parser.error("--short needs --output: its results must not take the place of the study's")
+        self.output: Path = given.output or self.home
+        self.output.mkdir(parents=True, exist_ok=True)
+        self.runs = self.output / "runs" if self.short else RUNS
+
+    def sweep(self, file: str = "sweep.yaml") -> list[Job]:
+        """The finished trainings of a sweep's file, after running what is missing of them."""
+        content = yaml.safe_load((self.home / file).read_text())
+        axes: dict[str, str] = {key: str(values) for key, values in content["axes"].items()}
+        options = []
+        if self.short:
+            axes = {key: _ends(values) for key, values in axes.items()} | SHORT
+            options = [f"{key}={values}" for key, values in axes.items()]
+        folder = self.runs / content["name"]
+        command = [sys.executable, "-m", "rnn_imdb.train", f"sweep={self.home / file}", f"hydra.sweep.dir={folder}"]
+        command += [*options, *self.overrides, "trainer.enable_progress_bar=false"]
+        print(" ".join(["python", *command[1:]]), flush=True)
+        subprocess.run(command, check=True)
+        return [job for job in read_jobs(folder) if job.status == "finished"]
+
+    def evaluate(self, job: Job, name: str, **data: Any) -> dict[str, float]:
+        """Test metrics of a training's best epoch on reviews changed as ``data`` says; kept in the run's folder."""
+        file = job.folder / f"evaluation_{name}.json"
+        if not file.is_file():
+            from rnn_imdb.evaluation import evaluate
+
+            with contextlib.redirect_stdout(io.StringIO()):
+                evaluate(job.folder, data=data, output=str(file))
+        found: dict[str, float] = json.loads(file.read_text())
+        return found
+
+    def write_rows(self, rows: Sequence[Mapping[str, Any]], name: str = "results.csv") -> None:
+        """Write measurements as CSV, one row each."""
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self.output / name, buffer.getvalue().encode())
+
+    def write_table(self, table: str) -> None:
+        """Print a Markdown table, and put it between the marks of the study's README."""
+        print(f"\n{table}")
+        readme = self.home / "README.md"
+        if not self.short and readme.is_file():
+            before, _, rest = readme.read_text().partition(MARKS[0])
+            after = rest.partition(MARKS[1])[2]
+            write_atomically(readme, f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{after}".encode())
+
+    def save(self, draw: Callable[[], Any], name: str) -> None:
+        """Save the matplotlib Figure that ``draw`` makes, in the style of all plots."""
+        from matplotlib import style
+
+        from rnn_imdb.plots import STYLE
+
+        with style.context(STYLE):
+            draw().savefig(self.output / name)
+        print(f"wrote {self.output / name}")
+
+
+def _ends(values: str) -> str:
+    """The first and the last of several values."""
+    several = values.split(",")
+    return values if "[" in values else ",".join(dict.fromkeys((several[0], several[-1])))
+
+
+def rows_of(jobs: Sequence[Job], keys: Sequence[str]) -> list[dict[str, Any]]:
+    """One row a training: the options ``keys``, the seed, parameters, figures of the best epoch, and seconds."""
+    figures = ("validation/loss", "validation/accuracy", "test/loss", "test/accuracy")
+    return [
+        {key: job.config[key] for key in (*keys, "seed")}
+        | {"parameters": job.metrics["parameters"], "best_epoch": job.metrics["best_epoch"]}
+        | {name: round(job.metrics[name], 4) for name in figures if name in job.metrics}
+        | {"seconds": round(job.metrics["seconds"], 1)}
+        for job in jobs
+    ]
+
+
+def by(jobs: Sequence[Job], *keys: str) -> dict[tuple[Any, ...], list[Job]]:
+    """Trainings grouped by the values of ``keys``, sorted by them."""
+    groups: dict[tuple[Any, ...], list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(tuple(job.config[key] for key in keys), []).append(job)
+    return dict(sorted(groups.items(), key=lambda item: [(isinstance(value, str), value) for value in item[0]]))
+
+
+def over_seeds(jobs: Sequence[Job], metric: str) -> Spread:
+    """Mean and sd of a figure of the best epoch."""
+    found = spread([job.metrics[metric] for job in jobs])
+    assert found is not None, "there is no training to average"
+    return found
+
+
+def percent(found: Spread | None) -> str:
+    """``85.5 ± 1.6``, in percent."""
+    return "" if found is None else found.text(lambda value: f"{100 * value:.1f}")
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A Markdown table; the first column is text, the others are figures."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "".join(f"| {' | '.join(map(str, cells))} |\n" for cells in lines)
