@@ -13,11 +13,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from rnn_imdb import config
-from rnn_imdb.errors import UserError
+from rnn_imdb.errors import UserError, fail
 from rnn_imdb.help import help_text
 from rnn_imdb.interrupts import Interrupted, interruptible
-
-INTERRUPTED = 130
 
 
 def run_hydra(name: str, task: Callable[[DictConfig], None]) -> None:
@@ -61,12 +59,6 @@ def _root(name: str) -> Path:
     """The folder of the configuration ``name``: evaluation has data groups of its own."""
     folder = config.conf_folder()
     return folder / name if (folder / name).is_dir() else folder
-
-
-def fail(message: str, code: int) -> NoReturn:
-    """Print ``message`` on standard error and end the process."""
-    print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(code)
 
 
 def _refuse(message: str, code: int) -> NoReturn:

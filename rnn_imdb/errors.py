@@ -1,4 +1,11 @@
-"""The one exception a user is meant to see."""
+"""The one exception a user is meant to see, and how a command shows it."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+INTERRUPTED = 130
 
 
 class UserError(Exception):
@@ -11,3 +18,20 @@ class UserError(Exception):
     def __init__(self, message: str, *, exit_code: int = 1) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Print ``message`` on standard error and end the process."""
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+@contextmanager
+def without_traceback() -> Iterator[None]:
+    """End the process by a line on standard error where the block meets a :class:`UserError` or Ctrl-C."""
+    try:
+        yield
+    except UserError as error:
+        fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        fail("interrupted", INTERRUPTED)

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rnn_imdb.cli import INTERRUPTED, fail
 from rnn_imdb.console import one_line, print_whole, shows_colours
-from rnn_imdb.errors import UserError
+from rnn_imdb.errors import UserError, without_traceback
 
 if TYPE_CHECKING:
     from rnn_imdb.checkpoint import Checkpoint
@@ -153,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = _parser().parse_intermixed_args(arguments)
     # a terminal that cannot show a character shows a question mark
     sys.stdout.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
-    try:
+    with without_traceback():
         if given.plot:
             _check_picture(given.plot, len(given.text) + len(given.file))
         from rnn_imdb.checkpoint import open_checkpoint
@@ -170,10 +169,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             output = json.dumps([prediction.as_dict() for prediction in predictions], indent=2)
         else:
             output = _text(predictions, texts, explained=given.explain, picture=given.plot)
-    except UserError as error:
-        fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        fail("interrupted", INTERRUPTED)
     print_whole(output)
 
 

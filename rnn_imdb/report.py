@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rnn_imdb.cli import INTERRUPTED, fail
 from rnn_imdb.console import print_whole
-from rnn_imdb.errors import UserError
+from rnn_imdb.errors import UserError, without_traceback
 from rnn_imdb.results import (
     MODEL_KEYS,
     Configuration,
@@ -211,14 +210,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = _parser().parse_args(arguments)
     # a terminal that cannot show a character shows a question mark
     sys.stdout.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
-    try:
+    with without_traceback():
         jobs = read_jobs(given.sweep)
         command = shlex.join(["python", "-m", "rnn_imdb.report", *arguments])
         files = write_report(jobs, given.output or given.sweep, title=given.sweep.resolve().name, command=command)
-    except UserError as error:
-        fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        fail("interrupted", INTERRUPTED)
     print_whole("\n".join([f"{table(jobs)}\n", *(f"wrote {path}" for path in files)]))
 
 

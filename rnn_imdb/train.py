@@ -8,9 +8,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from rnn_imdb import resume, sweep
-from rnn_imdb.cli import fail, remove_if_empty, run_hydra
+from rnn_imdb.cli import remove_if_empty, run_hydra
 from rnn_imdb.config import check
-from rnn_imdb.errors import UserError
+from rnn_imdb.errors import without_traceback
 from rnn_imdb.files import relative
 from rnn_imdb.interrupts import Interrupted
 
@@ -40,10 +40,8 @@ def task(config: DictConfig) -> None:
 
 
 def main() -> None:
-    try:
+    with without_traceback():
         sys.argv[1:] = sweep.prepare(sys.argv[1:])
-    except UserError as error:
-        fail(str(error), error.exit_code)
     run_hydra("train", task)
 
 

@@ -147,3 +147,27 @@ def test_imports_form_a_tree_without_cycles() -> None:
 )
 def test_light_modules_do_not_import_torch(module: str) -> None:
     run(sys.executable, "-c", f"import {module}, sys; assert 'torch' not in sys.modules")
+
+
+def test_commands_by_name() -> None:
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "rnn_imdb", *arguments], capture_output=True, text=True, timeout=60
+        )
+
+    listed = run().stdout
+    assert listed == run("--help").stdout
+    names = [path.stem for path in (ROOT / "rnn_imdb").glob("*.py") if "def main(" in path.read_text()]
+    assert set(COMMANDS) == {*names} - {"__main__"}
+    assert all(f"  {name} " in listed for name in COMMANDS)
+    assert max(map(len, listed.splitlines())) <= 80
+    assert run("predict", "--help").stdout.startswith("usage: python -m rnn_imdb.predict")
+    assert "embedding_dim: 4" in run("train", "--cfg", "job", "model.embedding_dim=4").stdout
+    refused = run("tarin")
+    assert refused.returncode == 2
+    assert "a command must be one of train, evaluate, predict, report, benchmark, got 'tarin'" in refused.stderr
+
+
+def test_console_script_is_the_same() -> None:
+    (script,) = entry_points(group="console_scripts", name="rnn-imdb")
+    assert script.load() is main

@@ -4,9 +4,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as L
 import numpy as np
@@ -15,6 +13,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rnn_imdb.benchmarks import keras_program
 from rnn_imdb.benchmarks.table import Row
 from rnn_imdb.build import build_data, build_trainer
 from rnn_imdb.classifier import ReviewClassifier
@@ -58,7 +57,7 @@ def measure(config: DictConfig, *, repeats: int) -> list[Row]:
         "rnn_imdb, scan bptt": lambda: _lightning_epoch(config, data, ReviewClassifier(scan="bptt")),
         "torch.nn.RNN in the same module": lambda: _lightning_epoch(config, data, _with_torch_rnn()),
     }
-    if find_spec("keras") and find_spec("jax"):
+    if keras_program.available():
         contenders["Keras on JAX, same arrays"] = lambda: _keras_epoch(data)
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(repeats):
@@ -107,20 +106,7 @@ def _bare_epoch(data: IMDBDataModule) -> float:
 
 def _keras_epoch(data: IMDBDataModule) -> float:
     """The lecture's Keras program on JAX; compiling it is not counted."""
-    import os
-
-    os.environ["KERAS_BACKEND"] = "jax"
-    import keras  # pyright: ignore[reportMissingImports] an extra
-
-    keras.utils.set_random_seed(0)
-    model: Any = keras.Sequential(
-        [
-            keras.layers.Embedding(10_000, 32),
-            keras.layers.SimpleRNN(32),
-            keras.layers.Dense(1, activation="sigmoid"),
-        ]
-    )
-    model.compile(optimizer="rmsprop", loss="binary_crossentropy", metrics=["accuracy"])
+    model = keras_program.lecture_model()
     split = data.split("train")
     tokens, labels = np.asarray(split.tokens, dtype=np.int32), np.asarray(split.labels, dtype=np.float32)
     model.fit(tokens[:64], labels[:64], batch_size=32, verbose=0)

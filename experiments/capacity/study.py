@@ -1,0 +1,70 @@
+"""Capacity: where do parameters help, and where does the model overfit."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.common import Study, by, markdown, over_seeds, percent, rows_of
+from rnn_imdb.results import Job
+
+KEYS = ("model.readout", "model.state_dim", "model.embedding_dim")
+Groups = Mapping[tuple[Any, ...], Sequence[Job]]
+
+
+def overfit(jobs: Sequence[Job]) -> float:
+    """Mean over seeds of (validation loss of the last epoch - lowest validation loss): what training on costs."""
+    rises = []
+    for job in jobs:
+        losses = [row["validation/loss"] for row in job.metrics["history"]]
+        rises.append(losses[-1] - min(losses))
+    return sum(rises) / len(rises)
+
+
+def draw(groups: Groups) -> Any:
+    from matplotlib.figure import Figure
+
+    readouts = list(dict.fromkeys(key[0] for key in groups))
+    sizes = [list(dict.fromkeys(sorted(key[i] for key in groups))) for i in (1, 2)]
+    figure = Figure(figsize=(2.1 * len(readouts) + 0.6, 2.7))
+    means = {key: 100 * over_seeds(jobs, "test/accuracy").mean for key, jobs in groups.items()}
+    for axis, readout in zip(figure.subplots(1, len(readouts), squeeze=False)[0], readouts, strict=True):
+        values = [[means[readout, state, embedding] for embedding in sizes[1]] for state in sizes[0]]
+        axis.imshow(values, vmin=min(means.values()), vmax=max(means.values()), cmap="viridis")
+        middle = (min(means.values()) + max(means.values())) / 2
+        for row, line in enumerate(values):
+            for column, value in enumerate(line):
+                colour = "white" if value < middle else "black"
+                axis.text(column, row, f"{value:.1f}", ha="center", va="center", color=colour)
+        axis.set_title(readout)
+        axis.set_xticks(range(len(sizes[1])), sizes[1])
+        axis.set_yticks(range(len(sizes[0])), sizes[0])
+        axis.set_xlabel("embedding_dim")
+        axis.grid(False)
+    figure.axes[0].set_ylabel("state_dim")
+    figure.suptitle("test accuracy, %, mean over seeds", fontsize="medium")
+    return figure
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    study = Study(__file__, "Accuracy over state_dim, embedding_dim and readout.", arguments)
+    jobs = study.sweep()
+    study.write_rows(rows_of(jobs, KEYS))
+    groups = by(jobs, *KEYS)
+    rows = [
+        (
+            readout,
+            state,
+            embedding,
+            f"{jobs[0].metrics['parameters']:,}",
+            percent(over_seeds(jobs, "validation/accuracy")),
+            percent(over_seeds(jobs, "test/accuracy")),
+            f"{overfit(jobs):.3f}",
+        )
+        for (readout, state, embedding), jobs in groups.items()
+    ]
+    header = ("readout", "state_dim", "embedding_dim", "parameters", "validation %", "test %", "overfit")
+    study.write_table(markdown(header, rows))
+    study.save(lambda: draw(groups), "accuracy.png")
+
+
+if __name__ == "__main__":
+    main()

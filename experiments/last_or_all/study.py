@@ -1,0 +1,98 @@
+"""The lecture's two models, the last state or all states, beside Keras on the same encoded arrays."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import yaml
+
+from experiments.common import Study, markdown, percent, rows_of
+from rnn_imdb.benchmarks import keras_program
+from rnn_imdb.build import build_data
+from rnn_imdb.files import CONFIG, write_atomically
+from rnn_imdb.results import Job, spread
+
+READOUTS = ("last", "all")
+FIGURES = ("validation/accuracy", "test/accuracy")
+
+
+def keras_row(study: Study, job: Job) -> dict[str, Any]:
+    """Figures of the lecture's program in Keras, with the readout, seed, reviews and epochs of ``job``."""
+    file = study.runs / f"{study.name}_keras" / f"{job.config['model.readout']}_{job.config['seed']}.json"
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, json.dumps(_train_keras(study, job)).encode())
+    row: dict[str, Any] = json.loads(file.read_text())
+    return row
+
+
+def _train_keras(study: Study, job: Job) -> dict[str, Any]:
+    data = build_data(yaml.safe_load((job.folder / CONFIG).read_text())["data"])
+    arrays = {}
+    for name in ("train", "validation", "test"):
+        split = data.split(name)
+        arrays[name] = np.asarray(split.tokens, np.int32), np.asarray(split.labels, np.float32)
+        if study.short:
+            arrays[name] = tuple(array[:64] for array in arrays[name])
+    model = keras_program.lecture_model(
+        job.config["model.readout"], seed=job.config["seed"], sequence_length=job.config["data.sequence_length"]
+    )
+    best: dict[str, Any] = {"validation/loss": float("inf")}
+    for epoch in range(1, job.config["trainer.max_epochs"] + 1):
+        model.fit(*arrays["train"], batch_size=job.config["data.batch_size"], verbose=0)
+        loss, accuracy = model.evaluate(*arrays["validation"], batch_size=250, verbose=0)
+        if loss < best["validation/loss"]:
+            best = {"best_epoch": epoch, "validation/loss": loss, "validation/accuracy": accuracy}
+            weights = model.get_weights()
+    model.set_weights(weights)
+    best["test/loss"], best["test/accuracy"] = model.evaluate(*arrays["test"], batch_size=250, verbose=0)
+    shared = {"model.readout": job.config["model.readout"], "seed": job.config["seed"]}
+    figures = {name: round(value, 4) if "/" in name else value for name, value in best.items()}
+    return shared | {"parameters": model.count_params()} | figures
+
+
+def draw(rows: Sequence[Mapping[str, Any]], programs: Sequence[str]) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 2.6))
+    axis = figure.subplots()
+    names = [(readout, program) for readout in READOUTS for program in programs]
+    for position, (readout, program) in enumerate(names):
+        values = [
+            100 * row["test/accuracy"] for row in rows if row["model.readout"] == readout and row["program"] == program
+        ]
+        axis.plot(values, [position] * len(values), "o", alpha=0.6, color=f"C{programs.index(program)}")
+        axis.plot(np.mean(values), position, "|", markersize=20, color=f"C{programs.index(program)}")
+    axis.set_yticks(range(len(names)), [f"{readout} state{'s' * (readout == 'all')}, {p}" for readout, p in names])
+    axis.invert_yaxis()
+    axis.set_xlabel("test accuracy, %; a dot is a seed, a bar their mean")
+    return figure
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    study = Study(__file__, "The last state or all states, beside Keras.", arguments)
+    jobs = study.sweep()
+    rows = [{"program": "rnn_imdb"} | row for row in rows_of(jobs, ("model.readout",))]
+    programs = ["rnn_imdb"]
+    if keras_program.available():
+        rows += [{"program": "Keras on JAX"} | keras_row(study, job) for job in jobs]
+        programs.append("Keras on JAX")
+    else:
+        print("Keras is left out: pip install -e '.[peers]' brings it in")
+    columns = [name for name in rows[0] if name != "seconds"]
+    rows = [{name: row[name] for name in columns} for row in rows]
+    study.write_rows(rows)
+    table = []
+    for readout in READOUTS:
+        for program in programs:
+            found = [row for row in rows if row["model.readout"] == readout and row["program"] == program]
+            figures = [percent(spread([row[name] for row in found])) for name in FIGURES]
+            epochs = " ".join(str(row["best_epoch"]) for row in found)
+            table.append((readout, program, f"{found[0]['parameters']:,}", *figures, epochs))
+    study.write_table(markdown(("readout", "program", "parameters", "validation %", "test %", "best epochs"), table))
+    study.save(lambda: draw(rows, programs), "accuracy.png")
+
+
+if __name__ == "__main__":
+    main()

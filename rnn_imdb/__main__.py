@@ -1,0 +1,40 @@
+"""``python -m rnn_imdb``, or ``rnn-imdb``: the commands, by name."""
+
+import runpy
+import sys
+
+from rnn_imdb import __version__
+from rnn_imdb.errors import fail
+
+COMMANDS = {
+    "train": "train a model, or with -m a sweep of them",
+    "evaluate": "score a checkpoint on reviews it was not trained on",
+    "predict": "say whether reviews are positive, and why",
+    "report": "tables and plots of a sweep",
+    "benchmark": "time the scan, or a training epoch, beside others",
+}
+USAGE = f"""\
+usage: rnn-imdb COMMAND ...        the same as  python -m rnn_imdb.COMMAND ...
+
+A hand-built tanh RNN that classifies IMDB reviews, version {__version__}.
+
+{"".join(f"  {name:<11}{meaning}{chr(10)}" for name, meaning in COMMANDS.items())}
+Each shows its options with --help. Examples:
+
+  rnn-imdb train model.readout=all seed=1
+  rnn-imdb predict experiments/runs/RUN 'A film to remember.'"""
+
+
+def main() -> None:
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in ("-h", "--help"):
+        print(USAGE)
+        return
+    if name not in COMMANDS:
+        fail(f"a command must be one of {', '.join(COMMANDS)}, got {name!r}: see rnn-imdb --help", 2)
+    del sys.argv[1]
+    runpy.run_module(f"rnn_imdb.{name}", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
