@@ -71,11 +71,15 @@ class SentimentModule(L.LightningModule):
             self.log("train/loss_step", loss, sync_dist=self.trainer.world_size > 1)
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Logits (B,), which Lightning hands to the callbacks."""
         self._step("validation", batch)
+        return self._outputs["validation"][-1][0]
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Logits (B,), which Lightning hands to the callbacks."""
         self._step("test", batch)
+        return self._outputs["test"][-1][0]
 
     def _step(self, stage: str, batch: tuple[Tensor, Tensor]) -> Tensor:
         tokens, labels = batch

@@ -1,4 +1,4 @@
-"""The plots of a report. Only :mod:`rnn_imdb.report` imports this module: it needs matplotlib."""
+"""The plots of a report. It needs matplotlib, so commands that plot nothing do not import this module."""
 
 import io
 import math
