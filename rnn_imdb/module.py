@@ -71,11 +71,15 @@ class SentimentModule(L.LightningModule):
             self.log("train/loss_step", loss, sync_dist=self.trainer.world_size > 1)
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Logits (B,), which Lightning hands to the callbacks."""
         self._step("validation", batch)
+        return self._outputs["validation"][-1][0]
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Logits (B,), which Lightning hands to the callbacks."""
         self._step("test", batch)
+        return self._outputs["test"][-1][0]
 
     def _step(self, stage: str, batch: tuple[Tensor, Tensor]) -> Tensor:
         tokens, labels = batch
@@ -124,7 +128,7 @@ class SentimentModule(L.LightningModule):
         logits, labels = (torch.cat(parts).float() for parts in zip(*self._outputs[stage], strict=True))
         self._outputs[stage].clear()
         losses = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-        figures = {f"{stage}/loss": self._compute(MeanMetric(), losses)}
+        figures = {f"{stage}/loss": self._compute(MeanMetric(nan_strategy="disable"), losses)}
         # torchmetrics guesses whether it got logits, so it is given probabilities
         for name, metric in self._metrics[stage].items():
             figures[f"{stage}/{name}"] = self._compute(metric, logits.sigmoid(), labels.int())

@@ -7,11 +7,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import REVIEWS_PER_CLASS
+
+from rnn_imdb.__main__ import COMMANDS, main
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "rnn_imdb"
@@ -150,20 +153,18 @@ def test_light_modules_do_not_import_torch(module: str) -> None:
 
 
 def test_commands_by_name() -> None:
-    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "rnn_imdb", *arguments], capture_output=True, text=True, timeout=60
-        )
+    def command(*arguments: str) -> str:
+        return run(sys.executable, "-m", "rnn_imdb", *arguments).stdout
 
-    listed = run().stdout
-    assert listed == run("--help").stdout
-    names = [path.stem for path in (ROOT / "rnn_imdb").glob("*.py") if "def main(" in path.read_text()]
+    listed = command()
+    assert listed == command("--help")
+    names = [path.stem for path in PACKAGE.glob("*.py") if "def main(" in path.read_text()]
     assert set(COMMANDS) == {*names} - {"__main__"}
     assert all(f"  {name} " in listed for name in COMMANDS)
     assert max(map(len, listed.splitlines())) <= 80
-    assert run("predict", "--help").stdout.startswith("usage: python -m rnn_imdb.predict")
-    assert "embedding_dim: 4" in run("train", "--cfg", "job", "model.embedding_dim=4").stdout
-    refused = run("tarin")
+    assert command("predict", "--help").startswith("usage: python -m rnn_imdb.predict")
+    assert "embedding_dim: 4" in command("train", "--cfg", "job", "model.embedding_dim=4")
+    refused = subprocess.run([sys.executable, "-m", "rnn_imdb", "tarin"], capture_output=True, text=True, timeout=60)
     assert refused.returncode == 2
     assert "a command must be one of train, evaluate, predict, report, benchmark, got 'tarin'" in refused.stderr
 

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from conftest import compose, forget_later_options
 from omegaconf import OmegaConf
+from test_quality import assert_same_quality
 from test_resume import curves
 
 from rnn_imdb import choices, sweep
@@ -247,6 +248,8 @@ def test_processes_together_see_each_review_once(size: int, replicas: int) -> No
 
 def test_two_processes_train_as_one(small_overrides: list[str], tmp_path: Path, command: Command) -> None:
     options = [*small_overrides, "trainer.max_epochs=2", "trainer.log_every_n_steps=1", "data.batch_size=10"]
+    # of what callbacks put together; batches that two processes cannot halve
+    options += ["+callbacks.quality._target_=rnn_imdb.callbacks.quality.Quality", "data.evaluation_batch_size=7"]
     environment = {"env": os.environ | {"OMP_NUM_THREADS": "1"}}
     for name, extra in (("one", []), ("two", ["trainer=ddp"])):
         done = command("train", *options, *extra, f"hydra.run.dir={name}", **environment)
@@ -261,3 +264,4 @@ def test_two_processes_train_as_one(small_overrides: list[str], tmp_path: Path, 
     alone, together = (curves(tmp_path / name)["train/loss_step"] for name in ("one", "two"))
     assert [step for step, _ in alone] == [step for step, _ in together] == list(range(14))
     np.testing.assert_allclose([value for _, value in together], [value for _, value in alone], rtol=1e-4)
+    assert_same_quality(tmp_path / "one", tmp_path / "two")
