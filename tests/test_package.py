@@ -170,5 +170,6 @@ def test_commands_by_name() -> None:
 
 
 def test_console_script_is_the_same() -> None:
-    (script,) = entry_points(group="console_scripts", name="rnn-imdb")
-    assert script.load() is main
+    # a checkout has its own beside those of the environment
+    scripts = entry_points(group="console_scripts", name="rnn-imdb")
+    assert [script.load() for script in scripts] == [main] * max(1, len(scripts))

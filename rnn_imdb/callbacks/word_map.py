@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from rnn_imdb.classifier import ReviewClassifier
+from rnn_imdb.classifier import Classifier
 from rnn_imdb.data import IMDBDataModule
 from rnn_imdb.files import write_atomically
 from rnn_imdb.module import SentimentModule
@@ -71,7 +71,7 @@ class WordMap(L.Callback):
             write_map(Path(board.log_dir), vectors, ["word\tfrequency\tpolarity", *lines])
 
 
-def polarities(classifier: ReviewClassifier, data: IMDBDataModule, words: Sequence[int]) -> Float[np.ndarray, " words"]:
+def polarities(classifier: Classifier, data: IMDBDataModule, words: Sequence[int]) -> Float[np.ndarray, " words"]:
     """f([w]) − f([]) for each index w in ``words``, (words,)."""
     encoding = data.encoding
     reviews = [np.array(review, dtype=np.int64) for review in ([], *([word] for word in words))]
