@@ -14,6 +14,7 @@ import contextlib
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ from typing import Any
 
 import yaml
 
+from rnn_imdb.errors import UserError
 from rnn_imdb.files import write_atomically
 from rnn_imdb.results import Job, Spread, read_jobs, spread
 
@@ -68,20 +70,27 @@ class Study:
         self.output.mkdir(parents=True, exist_ok=True)
         self.runs = self.output / "runs" if self.short else RUNS
 
-    def sweep(self, file: str = "sweep.yaml") -> list[Job]:
-        """The finished trainings of a sweep's file, after running what is missing of them."""
+    def sweep(self, file: str = "sweep.yaml", *, failure: str | None = None) -> list[Job]:
+        """The trainings of a sweep's file, after running what is missing of them; see :func:`results`."""
         content = yaml.safe_load((self.home / file).read_text())
         axes: dict[str, str] = {key: str(values) for key, values in content["axes"].items()}
         options = []
         if self.short:
             axes = {key: _ends(values) for key, values in axes.items()} | SHORT
-            options = [f"{key}={values}" for key, values in axes.items()]
+            given = {override.partition("=")[0] for override in self.overrides}
+            options = [f"{key}={values}" for key, values in axes.items() if key not in given]
         folder = self.runs / content["name"]
         command = [sys.executable, "-m", "rnn_imdb.train", f"sweep={self.home / file}", f"hydra.sweep.dir={folder}"]
         command += [*options, *self.overrides, "trainer.enable_progress_bar=false"]
         print(" ".join(["python", *command[1:]]), flush=True)
-        subprocess.run(command, check=True)
-        return [job for job in read_jobs(folder) if job.status == "finished"]
+        done = subprocess.run(command)
+        if done.returncode not in (0, 1):
+            done.check_returncode()
+        jobs = results(folder, failure)
+        # 1 says that jobs failed, or that none could run
+        if all(job.status == "finished" for job in jobs):
+            done.check_returncode()
+        return jobs
 
     def evaluate(self, job: Job, name: str, **data: Any) -> dict[str, float]:
         """Test metrics of a training's best epoch on reviews changed as ``data`` says; kept in the run's folder."""
@@ -117,9 +126,26 @@ class Study:
 
         from rnn_imdb.plots import STYLE
 
-        with style.context(STYLE):
+        # no text of a study has a $ but around formulas, and logarithmic axes have powers
+        with style.context(STYLE | {"text.parse_math": True}):
             draw().savefig(self.output / name)
         print(f"wrote {self.output / name}")
+
+
+def results(folder: Path, failure: str | None = None) -> list[Job]:
+    """The trainings in a sweep's folder: finished, or with an error in which the pattern ``failure`` is found.
+
+    Raises:
+        UserError: another is there.
+    """
+    jobs = read_jobs(folder)
+    for job in jobs:
+        if job.status != "finished" and not (failure and re.search(failure, job.error)):
+            raise UserError(
+                f"every training in {folder} must have finished, but {job.name} is {job.status} ({job.error}): "
+                "give the command again, or remove that folder"
+            )
+    return jobs
 
 
 def _ends(values: str) -> str:
@@ -129,13 +155,16 @@ def _ends(values: str) -> str:
 
 
 def rows_of(jobs: Sequence[Job], keys: Sequence[str]) -> list[dict[str, Any]]:
-    """One row a training: the options ``keys``, the seed, parameters, figures of the best epoch, and seconds."""
-    figures = ("validation/loss", "validation/accuracy", "test/loss", "test/accuracy")
+    """One row a training: the options ``keys``, the seed, parameters, figures of the best epoch, and seconds.
+
+    What a training has not, as all figures of one that failed, is empty.
+    """
+    digits: dict[str, int | None] = {"parameters": None, "best_epoch": None}
+    digits |= dict.fromkeys(("validation/loss", "validation/accuracy", "test/loss", "test/accuracy"), 4)
+    digits |= {"seconds": 1}
     return [
         {key: job.config[key] for key in (*keys, "seed")}
-        | {"parameters": job.metrics["parameters"], "best_epoch": job.metrics["best_epoch"]}
-        | {name: round(job.metrics[name], 4) for name in figures if name in job.metrics}
-        | {"seconds": round(job.metrics["seconds"], 1)}
+        | {name: round(job.metrics[name], n) if name in job.metrics else "" for name, n in digits.items()}
         for job in jobs
     ]
 

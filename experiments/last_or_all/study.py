@@ -39,6 +39,7 @@ def _train_keras(study: Study, job: Job) -> dict[str, Any]:
         job.config["model.readout"], seed=job.config["seed"], sequence_length=job.config["data.sequence_length"]
     )
     best: dict[str, Any] = {"validation/loss": float("inf")}
+    weights = model.get_weights()
     for epoch in range(1, job.config["trainer.max_epochs"] + 1):
         model.fit(*arrays["train"], batch_size=job.config["data.batch_size"], verbose=0)
         loss, accuracy = model.evaluate(*arrays["validation"], batch_size=250, verbose=0)
@@ -73,7 +74,7 @@ def draw(rows: Sequence[Mapping[str, Any]], programs: Sequence[str]) -> Any:
 def main(arguments: Sequence[str] | None = None) -> None:
     study = Study(__file__, "The last state or all states, beside Keras.", arguments)
     jobs = study.sweep()
-    rows = [{"program": "rnn_imdb"} | row for row in rows_of(jobs, ("model.readout",))]
+    rows: list[dict[str, Any]] = [{"program": "rnn_imdb"} | row for row in rows_of(jobs, ("model.readout",))]
     programs = ["rnn_imdb"]
     if keras_program.available():
         rows += [{"program": "Keras on JAX"} | keras_row(study, job) for job in jobs]

@@ -1,0 +1,172 @@
+"""Forgetting: how many of the last words decide, what the first words alone are worth, what reaches the last state."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+
+from experiments.common import Study, markdown, percent
+from rnn_imdb import session
+from rnn_imdb.build import build_data
+from rnn_imdb.callbacks.forgetting import forgetting_curve, influence, memory_length
+from rnn_imdb.callbacks.insight import sample
+from rnn_imdb.checkpoint import build_classifier, open_checkpoint
+from rnn_imdb.classifier import ReviewClassifier
+from rnn_imdb.plots import COLOURS
+from rnn_imdb.results import Job, Spread, spread
+
+READOUTS = ("last", "all")
+SIDES = ("first", "last")
+WORDS = (10, 20, 50, 100, 200, 350, 500)
+# in a --short trial
+FEW_WORDS = (10, 50)
+# validation reviews that the curves of the last state are the medians of
+REVIEWS = 100
+CPU = torch.device("cpu")
+
+# what is measured, at which epoch, number of words or lag, and how much
+Measurement = tuple[str, int, float]
+# (readout, what) -> at -> over seeds
+Results = Mapping[tuple[str, str], Mapping[int, Spread]]
+
+
+def state_influence(classifier: ReviewClassifier, tokens: Int64[Tensor, "batch time"]) -> Float[Tensor, "batch time"]:
+    """Influence on the last state of the word that k others follow, for each review,
+
+        J_k = ‖∂h_T / ∂x_{T-k}‖_F = ‖P_k A_x‖_F        P_0 = D_T,  P_k = P_{k-1} W D_{T-k},  D_t = diag(1 - h_t²)
+
+    with W and A_x the recurrent and the input part of A.
+
+    Args:
+        classifier: with a tanh, and padding a word like others.
+        tokens: reviews, (B, T).
+
+    Returns:
+        J_0 .. J_{T-1} of each review, (B, T), float64: far words have influences that float32 cannot hold.
+    """
+    with torch.no_grad():
+        weight, input_weight = classifier.cell.recurrent_weight.double(), classifier.cell.input_weight.double()
+        slopes = 1 - classifier.cell.embed(tokens, classifier.embedding.weight).double().square()  # (B, T, H)
+        product = torch.diag_embed(slopes[:, -1])  # P_0, (B, H, H)
+        norms = [torch.linalg.matrix_norm(product @ input_weight)]
+        for slope in slopes[:, :-1].flip(1).unbind(1):
+            product = product @ weight * slope[:, None]
+            norms.append(torch.linalg.matrix_norm(product @ input_weight))
+    return torch.stack(norms, dim=1)
+
+
+def measure(study: Study, job: Job) -> Iterator[Measurement]:
+    """All that is measured of one training."""
+    opened = open_checkpoint(job.folder)
+    # draws what the training drew
+    session.start(opened.config["seed"])
+    before, after = build_classifier(opened.config, len(opened.vocabulary)).eval(), opened.classifier()
+    assert isinstance(before, ReviewClassifier)
+    assert isinstance(after, ReviewClassifier)
+    validation = build_data(opened.config["data"], vocabulary=opened.vocabulary).split("validation")
+
+    tokens = sample(validation, job.config["callbacks.forgetting.reviews"], CPU)
+    yield "memory_length", 0, memory_length(forgetting_curve(influence(before, tokens)))
+    # and as it was logged after each epoch, also where the training was interrupted
+    events = EventAccumulator(str(job.folder)).Reload().Scalars("insight/memory_length")
+    yield from (("memory_length", epoch, event.value) for epoch, event in enumerate(events, start=1))
+
+    yield "accuracy_all", job.config["data.sequence_length"], job.metrics["test/accuracy"]
+    for side in SIDES:
+        for words in FEW_WORDS if study.short else WORDS:
+            figures = study.evaluate(job, f"{side}_{words}_words", **{f"{side}_words": words})
+            yield f"accuracy_{side}", words, figures["test/accuracy"]
+
+    if job.config["model.readout"] == "last":
+        tokens = sample(validation, REVIEWS, CPU)
+        for when, classifier in (("before", before), ("after", after)):
+            medians = state_influence(classifier, tokens).median(0).values
+            yield from ((f"influence_{when}", lag, float(value)) for lag, value in enumerate(medians))
+
+
+def over_seeds(rows: Sequence[Mapping[str, Any]]) -> Results:
+    found: dict[tuple[str, str], dict[int, list[float]]] = {}
+    for row in rows:
+        found.setdefault((row["readout"], row["what"]), {}).setdefault(row["at"], []).append(row["value"])
+    spreads = {key: {at: spread(values) for at, values in places.items()} for key, places in found.items()}
+    return {key: {at: value for at, value in places.items() if value} for key, places in spreads.items()}
+
+
+def draw_words(results: Results) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.5, 3.6))
+    for axis, readout in zip(figure.subplots(1, 2, sharey=True), READOUTS, strict=True):
+        for side, colour in zip(SIDES, COLOURS, strict=False):
+            points = results[readout, f"accuracy_{side}"]
+            means = [100 * point.mean for point in points.values()]
+            deviations = [100 * (point.sd or 0) for point in points.values()]
+            low, high = zip(*((m - d, m + d) for m, d in zip(means, deviations, strict=True)), strict=True)
+            axis.plot(list(points), means, "o-", color=colour, label=f"the {side} k words")
+            axis.fill_between(list(points), low, high, color=colour, alpha=0.2, linewidth=0)
+        ((_, whole),) = results[readout, "accuracy_all"].items()
+        axis.axhline(100 * whole.mean, color="black", linestyle=":", label="the whole review")
+        axis.axhline(50, color="grey", linestyle="--", label="chance")
+        axis.set_xscale("log")
+        axis.set_xticks(WORDS, [str(words) for words in WORDS], fontsize=9)
+        axis.minorticks_off()
+        axis.set_xlabel("k, words read of a test review")
+        axis.set_title("the last state decides" if readout == "last" else "all states decide", fontsize=10)
+    figure.axes[0].set_ylabel("test accuracy, %, mean ± sd")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def draw_influence(rows: Sequence[Mapping[str, Any]]) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 3.8))
+    axis = figure.subplots()
+    for when, colour in zip(("before", "after"), COLOURS, strict=False):
+        curves: dict[int, list[float]] = {}
+        for row in rows:
+            if row["what"] == f"influence_{when}":
+                curves.setdefault(row["seed"], []).append(row["value"])
+        for number, values in enumerate(curves.values()):
+            axis.plot(values, color=colour, linewidth=1.2, label=None if number else f"{when} the training")
+    axis.set_yscale("log")
+    axis.set_xlabel(r"lag $T - t$, words after the one at $t$; a line is a seed")
+    axis.set_ylabel(r"$\|\partial h_T / \partial x_t\|_F$, median over reviews")
+    axis.legend()
+    return figure
+
+
+def table(results: Results) -> str:
+    epochs = sorted({at for readout in READOUTS for at in results[readout, "memory_length"]})
+    titles = ["before the training" if epoch == 0 else f"after epoch {epoch}" for epoch in epochs]
+    header = ("deciding", *(f"memory length {title}" for title in titles), "test %", "first 50 words", "last 50 words")
+    rows = []
+    for readout in READOUTS:
+        lengths = [results[readout, "memory_length"].get(epoch) for epoch in epochs]
+        (whole,) = results[readout, "accuracy_all"].values()
+        accuracies = [whole, *(results[readout, f"accuracy_{side}"][50] for side in SIDES)]
+        words = ["" if length is None else length.text("{:.0f}".format) for length in lengths]
+        rows.append(("last state" if readout == "last" else "all states", *words, *map(percent, accuracies)))
+    return markdown(header, rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    study = Study(__file__, "What the RNN forgets: memory length, first and last words, the last state.", arguments)
+    rows = [
+        {"readout": job.config["model.readout"], "seed": job.config["seed"]}
+        | {"what": what, "at": at, "value": float(f"{value:.4g}")}
+        for job in study.sweep()
+        for what, at, value in measure(study, job)
+    ]
+    study.write_rows(rows)
+    results = over_seeds(rows)
+    study.write_table(table(results))
+    study.save(lambda: draw_words(results), "words.png")
+    study.save(lambda: draw_influence(rows), "influence.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Why tanh: a linear recurrence makes a state vanish or explode, tanh keeps it bounded. What training makes of each."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from experiments.common import Study, by, markdown, percent, rows_of
+from rnn_imdb.callbacks.states import spectral_radius
+from rnn_imdb.cell import make_cell
+from rnn_imdb.checkpoint import open_checkpoint
+from rnn_imdb.classifier import ReviewClassifier
+from rnn_imdb.plots import COLOURS
+from rnn_imdb.results import Job, spread
+
+KEYS = ("model.activation", "model.spectral_radius")
+SPLITS = ("validation", "test")
+RADII = (0.9, 1.0, 1.2)
+STATE_DIM = 32
+STEPS = 500
+DRAWS = 20
+TITLES = {"identity": r"identity: $h_t = W h_{t-1}$", "tanh": r"tanh: $h_t = \tanh(W h_{t-1})$"}
+# an overflow in the training, or in the validation
+DIVERGED = "loss must be (a )?finite"
+
+Norms = Mapping[tuple[str, float], Float[Tensor, "draws time"]]
+
+
+def norms(activation: str, radius: float, draws: int = DRAWS) -> Float[Tensor, "draws time"]:
+    """Norms of the states that follow a random one without inputs,
+
+        ‖h_t‖₂        h_t = φ(W h_{t-1})        t = 1 .. T,  ‖h_0‖₂ = 1
+
+    for ``draws`` orthogonal W scaled to the spectral radius ``radius``, in float64: a linear h_t has the norm
+    radius^t, which float32 cannot hold.
+    """
+    found = []
+    for seed in range(draws):
+        torch.manual_seed(seed)
+        cell = make_cell(activation, 1, STATE_DIM, spectral_radius=radius).double()
+        start = torch.nn.functional.normalize(torch.randn(1, STATE_DIM, dtype=torch.float64))
+        with torch.no_grad():
+            states = cell(start.new_zeros(1, STEPS, 1), initial_state=start)  # (1, T, H)
+        found.append(states[0].norm(dim=1))
+    return torch.stack(found)
+
+
+def draw(measured: Norms) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.0, 3.8))
+    axes = dict(zip(TITLES, figure.subplots(1, 2), strict=True))
+    for (activation, radius), curves in measured.items():
+        axis, colour = axes[activation], COLOURS[RADII.index(radius)]
+        steps, mean = range(1, STEPS + 1), curves.mean(0)
+        axis.fill_between(steps, curves.amin(0), curves.amax(0), color=colour, alpha=0.2, linewidth=0)
+        axis.plot(steps, mean, color=colour)
+        # beside the last point that the axis shows
+        shown = int((mean > 2e-3).sum()) if activation == "tanh" else STEPS
+        place = {"x": shown, "y": float(mean[shown - 1]), "color": colour}
+        axis.text(s=f"  radius {radius}", va="center", **place)
+    for activation, axis in axes.items():
+        axis.set_yscale("log")
+        axis.set_xlim(0, 1.3 * STEPS)
+        axis.set_xticks(range(0, STEPS + 1, 100))
+        axis.set_xlabel("step t")
+        axis.set_title(TITLES[activation], fontsize=10)
+    axes["identity"].set_ylabel(r"norm of the state $h_t$ without inputs")
+    axes["tanh"].set_ylim(1e-3, 20)
+    axes["tanh"].axhline(STATE_DIM**0.5, color="grey", linestyle="--")
+    axes["tanh"].text(10, 1.15 * STATE_DIM**0.5, "no state is longer than √32", color="grey")
+    return figure
+
+
+def norm_rows(measured: Norms) -> list[dict[str, Any]]:
+    """The mean and the range over draws, a row a step."""
+    return [
+        {"activation": name, "spectral_radius": radius, "step": step}
+        | {"mean": f"{norm.mean():.4g}", "lowest": f"{norm.min():.4g}", "highest": f"{norm.max():.4g}"}
+        for (name, radius), curves in measured.items()
+        for step, norm in enumerate(curves.T, start=1)
+    ]
+
+
+def trained_radius(job: Job) -> float:
+    """The spectral radius of the recurrent part of A after the best epoch."""
+    classifier = open_checkpoint(job.folder).classifier()
+    assert isinstance(classifier, ReviewClassifier)
+    return spectral_radius(classifier.cell.recurrent_weight)
+
+
+def table(jobs: Sequence[Job], radii: Mapping[str, float]) -> str:
+    rows = []
+    for (activation, radius), group in by(jobs, *KEYS).items():
+        done = [job for job in group if job.name in radii]
+        figures = [percent(spread([job.metrics[f"{split}/accuracy"] for job in done])) for split in SPLITS]
+        after = spread([radii[job.name] for job in done])
+        trained = "" if after is None else after.text("{:.2f}".format)
+        rows.append((activation, radius, *figures, trained, f"{len(group) - len(done)} of {len(group)}"))
+    header = ("activation", "radius at the start", "validation %", "test %", "radius after training", "diverged")
+    return markdown(header, rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    study = Study(__file__, "Why tanh: the norm of the state, and trainings with and without tanh.", arguments)
+    draws = 2 if study.short else DRAWS
+    measured = {(name, radius): norms(name, radius, draws) for name in TITLES for radius in RADII}
+    study.write_rows(norm_rows(measured), "norms.csv")
+    study.save(lambda: draw(measured), "norms.png")
+
+    jobs = study.sweep(failure=DIVERGED)
+    radii = {job.name: trained_radius(job) for job in jobs if job.status == "finished"}
+    study.write_rows(
+        [
+            row
+            | {"trained_spectral_radius": round(radii[job.name], 4) if job.name in radii else "", "error": job.error}
+            for job, row in zip(jobs, rows_of(jobs, KEYS), strict=True)
+        ]
+    )
+    study.write_table(table(jobs, radii))
+
+
+if __name__ == "__main__":
+    main()
