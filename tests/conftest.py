@@ -21,7 +21,8 @@ from omegaconf import DictConfig
 # (but for the doors of the scans, which do so themselves, and the kernels, which Triton reads from the file)
 SCANS = [f"scan.{name}" for name in ("reference", "bptt", "cpu", "gpu", "cudnn")]
 MODULES = ("inputs", "cell", "readout", "classifier", "encoders", "explanation")
-TENSOR_MODULES = [f"rnn_imdb.{name}" for name in (*SCANS, *MODULES)]
+INSIGHT = ("callbacks.forgetting", "callbacks.states")
+TENSOR_MODULES = [f"rnn_imdb.{name}" for name in (*SCANS, *MODULES, *INSIGHT)]
 _hook = install_import_hook(TENSOR_MODULES, "beartype.beartype")
 
 from rnn_imdb import config  # noqa: E402 after the hook
