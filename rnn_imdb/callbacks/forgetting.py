@@ -17,11 +17,11 @@ THRESHOLD = 0.01
 
 
 class ForgettingCurve(Insight):
-    """Logs ``insight/memory_length``, see :func:`memory_length`, and draws the curve as ``insight/forgetting``.
+    """Logs ``insight/memory_length``, of the mean curve, and ``insight/typical_memory_length``, of the median.
 
     Args:
-        reviews: how many validation reviews the curve is the median of, evenly over the split.
-        figure: whether to draw it.
+        reviews: how many validation reviews are looked at, evenly over the split.
+        figure: whether to draw both as ``insight/forgetting``.
     """
 
     def __init__(self, reviews: int = 250, *, figure: bool = True) -> None:
@@ -31,8 +31,11 @@ class ForgettingCurve(Insight):
     def look(self, trainer: L.Trainer, classifier: ReviewClassifier, data: IMDBDataModule) -> None:
         tokens = sample(data.split("validation"), self.reviews, classifier.head.weight.device)
         norms = influence(classifier, tokens)
-        length = memory_length(forgetting_curve(norms))
-        self.write(trainer, {"insight/memory_length": length})
+        lengths: dict[str, float] = {
+            "insight/memory_length": memory_length(forgetting_curve(norms)),
+            "insight/typical_memory_length": memory_length(typical_curve(norms)),
+        }
+        self.write(trainer, lengths)
         if self.figure and boards(trainer):
             # it imports matplotlib
             from rnn_imdb.callbacks.figures import draw_forgetting
@@ -82,10 +85,15 @@ def _gradient_norms(classifier: ReviewClassifier, tokens: Tensor) -> Tensor:
 
 
 def forgetting_curve(norms: Float[Tensor, "batch time"]) -> Float[Tensor, " time"]:
-    """The median of :func:`influence` over the reviews that reach each lag; 0 where none does.
+    """The mean of :func:`influence` over the reviews that reach each lag; 0 where none does."""
+    return norms.nanmean(dim=0).nan_to_num(0.0)
 
-    Not the mean: influences are products of many factors, so they differ by powers of ten between reviews, and in the
-    lecture's model one review of 250 makes up most of their mean at long lags.
+
+def typical_curve(norms: Float[Tensor, "batch time"]) -> Float[Tensor, " time"]:
+    """The median over the reviews that reach each lag; 0 where none does.
+
+    Influences are products of many factors, so they differ by powers of ten between reviews, and in the lecture's
+    model one review of 250 can make up most of their mean at long lags.
     """
     return norms.nanmedian(dim=0).values.nan_to_num(0.0)
 
