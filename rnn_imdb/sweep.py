@@ -75,12 +75,6 @@ def configuration_hash(config: DictConfig) -> str:
         for name, node in config.items()
         if name not in (*NOT_COMPARED, "hydra", "logger")
     }
-    # the project's own callbacks look on
-    relevant["callbacks"] = {
-        name: entry
-        for name, entry in relevant["callbacks"].items()
-        if not str(entry.get("_target_")).startswith("rnn_imdb.callbacks.")
-    }
     for key in WITHOUT_EFFECT:
         group, _, name = key.partition(".")
         relevant[group].pop(name, None)
