@@ -83,18 +83,22 @@ class TanhCell(nn.Module):
         inputs: Float[Tensor, "batch time embedding"],
         mask: Bool[Tensor, "batch time"] | None = None,
         initial_state: Float[Tensor, "batch state"] | None = None,
-    ) -> Float[Tensor, "batch time state"]:
+        *,
+        only_last: bool = False,
+    ) -> Float[Tensor, "batch steps state"]:
         """All states h_1 .. h_T.
 
         Args:
             inputs: x_1 .. x_T, (B, T, E).
             mask: True at real steps, (B, T); the others carry the previous state on.
             initial_state: h_0, (B, H); default zeros.
+            only_last: h_T alone, without a gradient for each of the other states.
 
         Returns:
-            (B, T, H).
+            (B, T, H), or (B, 1, H).
         """
-        return self.recur(project_inputs(inputs, self.input_weight, self.b), mask, initial_state)
+        projected = project_inputs(inputs, self.input_weight, self.b)
+        return self.recur(projected, mask, initial_state, only_last=only_last)
 
     def embed(
         self,
@@ -104,10 +108,7 @@ class TanhCell(nn.Module):
         *,
         only_last: bool = False,
     ) -> Float[Tensor, "batch steps state"]:
-        """``forward`` of the embedded ``tokens`` (B, T), without making x_1 .. x_T where that is slower.
-
-        With ``only_last``, h_T alone, (B, 1, H), without a gradient for each of the other states.
-        """
+        """``forward`` of the embedded ``tokens`` (B, T), without making x_1 .. x_T where that is slower."""
         return self.recur(project_tokens(tokens, embedding, self.input_weight, self.b), mask, only_last=only_last)
 
     def recur(
