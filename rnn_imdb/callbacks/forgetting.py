@@ -4,7 +4,6 @@ import lightning.pytorch as L
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn import functional as F
 
 from rnn_imdb.callbacks.insight import Insight, boards, sample
 from rnn_imdb.classifier import ReviewClassifier
@@ -76,7 +75,7 @@ def influence(classifier: ReviewClassifier, tokens: Int64[Tensor, "batch time"])
 def _gradient_norms(classifier: ReviewClassifier, tokens: Tensor) -> Tensor:
     """‖∂ logit / ∂ x_t‖ of each review and step, (B, T)."""
     with torch.enable_grad():
-        inputs = F.embedding(tokens, classifier.embedding.weight.detach()).requires_grad_()  # (B, T, E)
+        inputs = classifier.embed(tokens).detach().requires_grad_()  # (B, T, E)
         logits = classifier.logits_from(inputs, classifier.mask(tokens))
         # reviews are independent, so the gradient of the sum holds that of each logit
         (gradient,) = torch.autograd.grad(logits.sum(), inputs)
