@@ -32,6 +32,7 @@ class TanhCell(nn.Module):
         scan: backend of ``rnn_imdb.scan.tanh_scan``.
         init: a name in ``rnn_imdb.choices.INITIALIZERS``.
         spectral_radius: largest |eigenvalue| of the recurrent part of A at the start; None leaves it as drawn.
+        recurrent: False holds the recurrent part of A at zero, so that h_t knows x_t alone.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class TanhCell(nn.Module):
         scan: str = "auto",
         init: str = "keras",
         spectral_radius: float | None = None,
+        recurrent: bool = True,
     ) -> None:
         super().__init__()
         self.embedding_dim = embedding_dim
@@ -50,6 +52,7 @@ class TanhCell(nn.Module):
         self.scan = scan
         self.init = init
         self.spectral_radius = spectral_radius
+        self.recurrent = recurrent
         self.A = nn.Parameter(torch.empty(state_dim, state_dim + embedding_dim))
         self.b = nn.Parameter(torch.empty(state_dim)) if bias else None
         self.reset_parameters()
@@ -61,11 +64,14 @@ class TanhCell(nn.Module):
             if self.spectral_radius is not None:
                 drawn = torch.linalg.eigvals(self.recurrent_weight.double()).abs().max()
                 self.recurrent_weight.mul_(self.spectral_radius / drawn)
+            if not self.recurrent:
+                self.A[:, : self.state_dim] = 0
 
     @property
     def recurrent_weight(self) -> Float[Tensor, "state state"]:
-        """The part of A that multiplies h_{t-1}, a view."""
-        return self.A[:, : self.state_dim]
+        """The part of A that multiplies h_{t-1}: a view, or where it is held at zero, a copy without a gradient."""
+        weight = self.A[:, : self.state_dim]
+        return weight if self.recurrent else weight.detach().clone()
 
     @property
     def input_weight(self) -> Float[Tensor, "state embedding"]:

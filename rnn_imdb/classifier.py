@@ -120,6 +120,7 @@ class ReviewClassifier(Classifier):
         scan: backend of the recurrence.
         init: a name in ``rnn_imdb.choices.INITIALIZERS``.
         spectral_radius: of the recurrence at its start; None leaves it as drawn.
+        recurrent: False holds the recurrent part of A at zero.
         shared: ``bigram_buckets`` and what is dropped, as for ``Classifier``.
     """
 
@@ -138,10 +139,12 @@ class ReviewClassifier(Classifier):
         scan: str = "auto",
         init: str = "keras",
         spectral_radius: float | None = None,
+        recurrent: bool = True,
         **shared: Any,
     ) -> None:
         super().__init__(vocabulary_size, embedding_dim, mask_padding=mask_padding, **shared)
-        options = {"bias": bias, "scan": scan, "init": init, "spectral_radius": spectral_radius}
+        options: dict[str, Any] = {"bias": bias, "scan": scan, "init": init}
+        options |= {"spectral_radius": spectral_radius, "recurrent": recurrent}
         self.cell = make_cell(activation, embedding_dim, state_dim, **options)
         self.backward_cell = make_cell(activation, embedding_dim, state_dim, **options) if bidirectional else None
         size = 2 * state_dim if bidirectional else state_dim
@@ -185,4 +188,5 @@ class ReviewClassifier(Classifier):
         state, embedding = self.cell.state_dim, self.cell.embedding_dim
         ways = "" if self.backward_cell is None else " forwards and backwards"
         activation = "activation identity, " if isinstance(self.cell, LinearCell) else ""
+        activation += "" if self.cell.recurrent else "recurrent part zero, "
         return f"A {state} x ({state} + {embedding}){ways}, {activation}readout {self.readout_name}"

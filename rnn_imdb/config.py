@@ -115,6 +115,7 @@ class ModelConfig:
     embedding_dropout: float = _dropout()
     head_dropout: float = _dropout()
     bidirectional: bool = False
+    recurrent: bool = True
 
 
 @dataclass

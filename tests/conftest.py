@@ -75,7 +75,16 @@ def forget_later_options(saved: dict[str, Any]) -> None:
     for group, names in {
         "data": ("first_words", "last_words"),
         "model": (
-            *("encoder", "activation", "init", "spectral_radius", "kernel_size", "bidirectional", "bigram_buckets"),
+            *(
+                "encoder",
+                "activation",
+                "init",
+                "spectral_radius",
+                "kernel_size",
+                "bidirectional",
+                "recurrent",
+                "bigram_buckets",
+            ),
             *("word_dropout", "embedding_dropout", "head_dropout"),
         ),
         "optimizer": ("schedule", "label_smoothing"),

@@ -128,6 +128,7 @@ GOOD = [
     "model.word_dropout=0",
     "model.head_dropout=0.99",
     "model.bidirectional=true",
+    "model.recurrent=false",
     *(f"optimizer.schedule={name}" for name in ("constant", *choices.SCHEDULES)),
     "optimizer.label_smoothing=0.5",
     "data.truncation=both",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rnn_imdb.benchmarks.epochs import _with_torch_rnn
 from rnn_imdb.build import build_data, build_module
-from rnn_imdb.cell import LinearCell
+from rnn_imdb.cell import LinearCell, make_cell
 from rnn_imdb.choices import ENCODERS, READOUTS
 from rnn_imdb.classifier import Classifier, ReviewClassifier
 from rnn_imdb.encoders import ConvClassifier, DenseClassifier, make_classifier
@@ -228,3 +228,17 @@ def test_summary_names_the_parts_and_their_parameters(
     plain = " ".join(text.split())
     assert f"{sum(parameter.numel() for parameter in model.parameters()):,} parameters: embedding" in plain
     assert [expected for expected in texts if expected not in plain] == []
+
+
+@pytest.mark.parametrize("activation", ["tanh", "identity"])
+def test_recurrence_held_at_zero_stays_there(activation: str) -> None:
+    torch.manual_seed(0)
+    cell = make_cell(activation, 4, 3, recurrent=False)
+    inputs = torch.randn(2, 5, 4)
+    expected = inputs @ cell.input_weight.T
+    torch.testing.assert_close(cell(inputs), expected.tanh() if activation == "tanh" else expected)
+    cell(inputs).sum().backward()
+    torch.optim.SGD(cell.parameters(), lr=1.0).step()
+    assert not cell.A[:, :3].any()
+    assert cell.A.grad is not None
+    assert cell.A.grad[:, 3:].all()
