@@ -35,6 +35,8 @@ def build_module(config: Mapping[str, Any], vocabulary_size: int) -> SentimentMo
         build_classifier(config, vocabulary_size),
         optimizer=options.pop("name"),
         learning_rate=options.pop("learning_rate"),
+        schedule=options.pop("schedule"),
+        label_smoothing=options.pop("label_smoothing"),
         optimizer_options=options,
     )
 

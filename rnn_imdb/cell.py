@@ -32,6 +32,7 @@ class TanhCell(nn.Module):
         scan: backend of ``rnn_imdb.scan.tanh_scan``.
         init: a name in ``rnn_imdb.choices.INITIALIZERS``.
         spectral_radius: largest |eigenvalue| of the recurrent part of A at the start; None leaves it as drawn.
+        recurrent: False holds the recurrent part of A at zero, so that h_t knows x_t alone.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class TanhCell(nn.Module):
         scan: str = "auto",
         init: str = "keras",
         spectral_radius: float | None = None,
+        recurrent: bool = True,
     ) -> None:
         super().__init__()
         self.embedding_dim = embedding_dim
@@ -50,6 +52,7 @@ class TanhCell(nn.Module):
         self.scan = scan
         self.init = init
         self.spectral_radius = spectral_radius
+        self.recurrent = recurrent
         self.A = nn.Parameter(torch.empty(state_dim, state_dim + embedding_dim))
         self.b = nn.Parameter(torch.empty(state_dim)) if bias else None
         self.reset_parameters()
@@ -61,11 +64,14 @@ class TanhCell(nn.Module):
             if self.spectral_radius is not None:
                 drawn = torch.linalg.eigvals(self.recurrent_weight.double()).abs().max()
                 self.recurrent_weight.mul_(self.spectral_radius / drawn)
+            if not self.recurrent:
+                self.A[:, : self.state_dim] = 0
 
     @property
     def recurrent_weight(self) -> Float[Tensor, "state state"]:
-        """The part of A that multiplies h_{t-1}, a view."""
-        return self.A[:, : self.state_dim]
+        """The part of A that multiplies h_{t-1}: a view, or where it is held at zero, a copy without a gradient."""
+        weight = self.A[:, : self.state_dim]
+        return weight if self.recurrent else weight.detach().clone()
 
     @property
     def input_weight(self) -> Float[Tensor, "state embedding"]:
@@ -83,18 +89,22 @@ class TanhCell(nn.Module):
         inputs: Float[Tensor, "batch time embedding"],
         mask: Bool[Tensor, "batch time"] | None = None,
         initial_state: Float[Tensor, "batch state"] | None = None,
-    ) -> Float[Tensor, "batch time state"]:
+        *,
+        only_last: bool = False,
+    ) -> Float[Tensor, "batch steps state"]:
         """All states h_1 .. h_T.
 
         Args:
             inputs: x_1 .. x_T, (B, T, E).
             mask: True at real steps, (B, T); the others carry the previous state on.
             initial_state: h_0, (B, H); default zeros.
+            only_last: h_T alone, without a gradient for each of the other states.
 
         Returns:
-            (B, T, H).
+            (B, T, H), or (B, 1, H).
         """
-        return self.recur(project_inputs(inputs, self.input_weight, self.b), mask, initial_state)
+        projected = project_inputs(inputs, self.input_weight, self.b)
+        return self.recur(projected, mask, initial_state, only_last=only_last)
 
     def embed(
         self,
@@ -104,10 +114,7 @@ class TanhCell(nn.Module):
         *,
         only_last: bool = False,
     ) -> Float[Tensor, "batch steps state"]:
-        """``forward`` of the embedded ``tokens`` (B, T), without making x_1 .. x_T where that is slower.
-
-        With ``only_last``, h_T alone, (B, 1, H), without a gradient for each of the other states.
-        """
+        """``forward`` of the embedded ``tokens`` (B, T), without making x_1 .. x_T where that is slower."""
         return self.recur(project_tokens(tokens, embedding, self.input_weight, self.b), mask, only_last=only_last)
 
     def recur(

@@ -1,9 +1,7 @@
 """Checkpoints that stand on their own: what goes in, and how to open them."""
 
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from rnn_imdb.classifier import Classifier
 from rnn_imdb.encoders import make_classifier
 from rnn_imdb.errors import UserError
 from rnn_imdb.text import Vocabulary
+from rnn_imdb.versions import versions
 
 BEST = Path("checkpoints") / "best.ckpt"
 LAST = Path("checkpoints") / "last.ckpt"
@@ -62,12 +61,6 @@ def build_classifier(config: Mapping[str, Any], vocabulary_size: int) -> Classif
     return make_classifier(
         **config["model"], vocabulary_size=vocabulary_size, sequence_length=config["data"]["sequence_length"]
     )
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    packages = ("rnn_imdb", "torch", "lightning", "torchtext", "hydra-core", "numpy")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
 def record(config: DictConfig, vocabulary: Vocabulary, training: Split) -> dict[str, Any]:

@@ -28,6 +28,7 @@ READOUTS = {
     "all": "AllStates",
     "mean": "MeanState",
     "max": "MaxState",
+    "mean_max": "MeanMaxState",
     "attention": "AttentionState",
 }
 
@@ -49,6 +50,13 @@ OPTIMIZERS = {
     "adam": "Adam",
     "adamw": "AdamW",
     "sgd": "SGD",
+}
+
+# schedule of a learning rate that is not constant -> function in rnn_imdb.schedules
+SCHEDULES = {
+    "linear": "linear",
+    "cosine": "cosine",
+    "one_cycle": "one_cycle",
 }
 
 # data source -> class in rnn_imdb.reviews

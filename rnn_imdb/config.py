@@ -13,7 +13,17 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from rnn_imdb.choices import ACTIVATIONS, ENCODERS, INITIALIZERS, LINEAR_SCANS, OPTIMIZERS, READOUTS, SCANS, SOURCES
+from rnn_imdb.choices import (
+    ACTIVATIONS,
+    ENCODERS,
+    INITIALIZERS,
+    LINEAR_SCANS,
+    OPTIMIZERS,
+    READOUTS,
+    SCANS,
+    SCHEDULES,
+    SOURCES,
+)
 from rnn_imdb.errors import UserError
 
 
@@ -40,6 +50,10 @@ def _between(low: float, high: float, *, earlier: Any = MISSING) -> Any:
 
 def _positive(high: float) -> Any:
     return _ruled(f"a number above 0, at most {high:,}", lambda value: 0 < value <= high)
+
+
+def _dropout() -> Any:
+    return _ruled("a number from 0 to below 1", lambda value: 0 <= value < 1, earlier=0.0)
 
 
 def _words() -> Any:
@@ -71,7 +85,7 @@ class DataConfig:
     vocabulary_size: int = _between(3, 65_536)
     sequence_length: int = _between(1, 20_000)
     padding: str = _one_of("pre", "post")
-    truncation: str = _one_of("pre", "post")
+    truncation: str = _one_of("pre", "post", "both")
     first_words: int | None = _words()
     last_words: int | None = _words()
     split_seed: int = _between(0, 2**32 - 1)
@@ -96,15 +110,23 @@ class ModelConfig:
         "null, or a number above 0, at most 1,000", lambda value: value is None or 0 < value <= 1000, earlier=None
     )
     kernel_size: int = _between(1, 100, earlier=5)
+    bigram_buckets: int = _between(0, 10_000_000, earlier=0)
+    word_dropout: float = _dropout()
+    embedding_dropout: float = _dropout()
+    head_dropout: float = _dropout()
+    bidirectional: bool = False
+    recurrent: bool = True
 
 
 @dataclass
 class OptimizerConfig:
-    """What every optimizer has; the rest is an argument of the class of that name in ``torch.optim``."""
+    """What every training has; the rest is an argument of the class of that name in ``torch.optim``."""
 
     name: str = _one_of(*OPTIMIZERS)
     learning_rate: float = _positive(100.0)
     weight_decay: float = _between(0.0, 100.0)
+    schedule: str = _one_of("constant", *SCHEDULES, earlier="constant")
+    label_smoothing: float = _between(0.0, 0.5, earlier=0.0)
 
 
 @dataclass
@@ -124,6 +146,7 @@ class AdamConfig(OptimizerConfig):
         "two numbers from 0 to below 1", lambda value: len(value) == 2 and all(0 <= beta < 1 for beta in value)
     )
     eps: float = _positive(1.0)
+    fused: bool | None = None
 
 
 @dataclass
@@ -277,8 +300,8 @@ def restore(saved: dict[str, Any]) -> DictConfig:
 def later_options() -> dict[str, dict[str, Any]]:
     """The options that came later, by group, with the value that earlier runs had."""
     return {
-        group: {item.name: item.default for item in fields(SCHEMAS[group]) if item.default != MISSING}
-        for group in ("data", "model")
+        group: {item.name: item.default for item in fields(schema) if item.default != MISSING}
+        for group, schema in (("data", DataConfig), ("model", ModelConfig), ("optimizer", AdamConfig))
     }
 
 

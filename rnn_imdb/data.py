@@ -100,7 +100,8 @@ class IMDBDataModule(L.LightningDataModule):
         cache_dir: where encoded reviews are kept; default: the user's cache folder.
         vocabulary_size: number of words, padding and unknown included.
         sequence_length: tokens in a row, T.
-        padding, truncation: ``pre`` or ``post``.
+        padding: ``pre`` or ``post``.
+        truncation: ``pre``, ``post`` or ``both``.
         first_words, last_words: the model reads only so many words of a row; at most one of them. ``split`` has all.
         split_seed: division into splits.
         batch_size, evaluation_batch_size: reviews in a batch of training, and of validation and test.

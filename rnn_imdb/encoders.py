@@ -25,6 +25,7 @@ class DenseClassifier(Classifier):
         state_dim: hidden units, H.
         mask_padding: whether padding (token 0) is skipped.
         init: a name in ``rnn_imdb.choices.INITIALIZERS``.
+        shared: ``bigram_buckets`` and what is dropped, as for ``Classifier``.
     """
 
     def __init__(
@@ -36,8 +37,9 @@ class DenseClassifier(Classifier):
         state_dim: int = 32,
         mask_padding: bool = False,
         init: str = "keras",
+        **shared: Any,
     ) -> None:
-        super().__init__(vocabulary_size, embedding_dim, mask_padding=mask_padding)
+        super().__init__(vocabulary_size, embedding_dim, mask_padding=mask_padding, **shared)
         self.encoder = nn.Linear(sequence_length * embedding_dim, state_dim)
         self.head = nn.Linear(state_dim, 1)
         self.initialize(init, self.encoder)
@@ -48,7 +50,7 @@ class DenseClassifier(Classifier):
         if mask is not None:
             inputs = inputs.masked_fill(~mask[:, :, None], 0)
         hidden = torch.relu(self.encoder(inputs.flatten(1)))  # (B, H)
-        return self.head(hidden).squeeze(1)
+        return self.decide(hidden)
 
     def describe(self) -> str:
         return f"dense {self.encoder.in_features:,} -> {self.encoder.out_features}"
@@ -68,6 +70,7 @@ class ConvClassifier(Classifier):
         kernel_size: words in a window, K.
         mask_padding: whether padding (token 0) is skipped.
         init: a name in ``rnn_imdb.choices.INITIALIZERS``.
+        shared: ``bigram_buckets`` and what is dropped, as for ``Classifier``.
     """
 
     def __init__(
@@ -79,8 +82,9 @@ class ConvClassifier(Classifier):
         kernel_size: int = 5,
         mask_padding: bool = False,
         init: str = "keras",
+        **shared: Any,
     ) -> None:
-        super().__init__(vocabulary_size, embedding_dim, mask_padding=mask_padding)
+        super().__init__(vocabulary_size, embedding_dim, mask_padding=mask_padding, **shared)
         self.encoder = nn.Conv1d(embedding_dim, state_dim, kernel_size, padding=kernel_size // 2)
         self.head = nn.Linear(state_dim, 1)
         self.initialize(init, self.encoder)
@@ -95,7 +99,7 @@ class ConvClassifier(Classifier):
         if mask is not None:
             # no ReLU is below zero
             windows = windows.masked_fill(~mask[:, None], 0)
-        return self.head(windows.amax(dim=2)).squeeze(1)
+        return self.decide(windows.amax(dim=2))
 
     def describe(self) -> str:
         return f"{self.encoder.out_channels} filters over {self.encoder.kernel_size[0]} words"

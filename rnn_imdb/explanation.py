@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from rnn_imdb.classifier import Classifier, ReviewClassifier
-from rnn_imdb.readout import AttentionState, LastState, MaxState, MeanState
+from rnn_imdb.readout import AttentionState, LastState, MaxState, MeanMaxState, MeanState
 from rnn_imdb.text import PAD_INDEX, UNKNOWN_INDEX
 
 # readouts that make of h_1 .. h_t what they make of h_1 .. h_T, so that the head has a meaning after each word
@@ -16,6 +16,7 @@ SO_FAR = {
     LastState: "h_t",
     MeanState: "the mean of h_1 .. h_t",
     MaxState: "the maxima of h_1 .. h_t",
+    MeanMaxState: "mean and maxima of h_1 .. h_t",
     AttentionState: "the weighted mean of h_1 .. h_t",
 }
 
@@ -111,7 +112,7 @@ def explain(
     front = int(real.int().argmax())
     behind = front + count
     mask = real[None] if classifier.mask_padding else None
-    if isinstance(classifier, ReviewClassifier) and type(classifier.readout) in SO_FAR:
+    if isinstance(classifier, ReviewClassifier) and _reads_forwards(classifier):
         quantity = "probability"
         method = f"P(positive) after each word: the head applied to {SO_FAR[type(classifier.readout)]}"
         probabilities = running_probabilities(classifier, tokens, mask)
@@ -133,12 +134,17 @@ def explain(
     )
 
 
+def _reads_forwards(classifier: ReviewClassifier) -> bool:
+    """Whether what was read so far is a review of its own to the model."""
+    return classifier.backward_cell is None and type(classifier.readout) in SO_FAR
+
+
 @torch.no_grad()
 def running_probabilities(
     classifier: ReviewClassifier, tokens: Int64[Tensor, " time"], mask: Bool[Tensor, "1 time"] | None
 ) -> Float[Tensor, " time_and_one"]:
     """P_t = σ(w · readout(h_1 .. h_t) + c) for t = 0 .. T; before any step the features are zeros, as h_0 is."""
-    states = classifier.cell.embed(tokens[None], classifier.embedding.weight, mask)  # (1, T, H)
+    states = classifier.cell(classifier.embed(tokens[None]), mask)  # (1, T, H)
     features = [states.new_zeros(1, classifier.readout.features)]
     for t in range(1, len(tokens) + 1):
         features.append(classifier.readout(states[:, :t], None if mask is None else mask[:, :t]))
@@ -149,6 +155,6 @@ def attributions(
     classifier: Classifier, tokens: Int64[Tensor, " time"], mask: Bool[Tensor, "1 time"] | None
 ) -> Float[Tensor, " time"]:
     """a_t = (∂logit/∂x_t) · x_t for each step, padding included."""
-    inputs = classifier.embedding.weight[tokens[None]].detach().requires_grad_()  # (1, T, E)
+    inputs = classifier.embed(tokens[None]).detach().requires_grad_()  # (1, T, E)
     (gradient,) = torch.autograd.grad(classifier.logits_from(inputs, mask).sum(), inputs)
     return (gradient * inputs.detach()).sum(dim=2)[0]

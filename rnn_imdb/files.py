@@ -9,6 +9,7 @@ from rnn_imdb.errors import UserError
 # what a run folder holds; the metrics are written last, and say that the run is finished
 CONFIG = "config.yaml"
 METRICS = "metrics.json"
+VERSIONS = "versions.json"
 ERROR = "error.txt"
 
 

@@ -79,8 +79,10 @@ class _Lookup(torch.autograd.Function):
         return d_table, None
 
 
-def _rows(table: Tensor, tokens: Tensor) -> Tensor:
-    """table[tokens], for any shape of tokens."""
+def lookup(
+    table: Float[Tensor, "rows embedding"], tokens: Int64[Tensor, "*shape"]
+) -> Float[Tensor, "*shape embedding"]:
+    """table[token], in values and gradients equal to F.embedding, to rounding. IndexError outside the table."""
     if not _in_c(table):
         return F.embedding(tokens, table)
     return _Lookup.apply(table, tokens.reshape(-1)).view(*tokens.shape, -1)
@@ -111,7 +113,7 @@ def project_tokens(
     """
     if _in_c(embedding):
         words, positions = _distinct(tokens, len(embedding))
-        return _rows(project_inputs(_rows(embedding, words), input_weight, bias), positions)
+        return lookup(project_inputs(lookup(embedding, words), input_weight, bias), positions)
     if tokens.numel() >= len(embedding):
-        return _rows(project_inputs(embedding, input_weight, bias), tokens)
-    return project_inputs(_rows(embedding, tokens), input_weight, bias)
+        return lookup(project_inputs(embedding, input_weight, bias), tokens)
+    return project_inputs(lookup(embedding, tokens), input_weight, bias)

@@ -4,6 +4,7 @@ from typing import Any
 
 import lightning.pytorch as L
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import MeanMetric, Metric
@@ -12,6 +13,7 @@ from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryCalib
 from rnn_imdb.choices import OPTIMIZERS
 from rnn_imdb.classifier import Classifier
 from rnn_imdb.errors import UserError
+from rnn_imdb.schedules import make_schedule
 
 STAGES = ("train", "validation", "test")
 TRAINING_METRICS = {"accuracy": BinaryAccuracy}
@@ -33,7 +35,10 @@ class SentimentModule(L.LightningModule):
     Args:
         classifier: tokens (B, T) → logits (B,).
         optimizer: a name in ``rnn_imdb.choices.OPTIMIZERS``.
-        learning_rate: step size.
+        learning_rate: step size, or the largest of a schedule.
+        schedule: of the learning rate over the run, ``constant`` or a name in ``rnn_imdb.choices.SCHEDULES``.
+        label_smoothing: ε of the labels y + ε (½ - y) of the loss that is trained on; no figure of an epoch has it.
+            Szegedy, Vanhoucke, Ioffe, Shlens and Wojna, Rethinking the Inception Architecture (2016).
         optimizer_options: further arguments of the optimizer.
     """
 
@@ -43,12 +48,16 @@ class SentimentModule(L.LightningModule):
         *,
         optimizer: str = "rmsprop",
         learning_rate: float = 0.001,
+        schedule: str = "constant",
+        label_smoothing: float = 0.0,
         optimizer_options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.classifier = classifier
         self.optimizer = optimizer
         self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.label_smoothing = label_smoothing
         self.optimizer_options = optimizer_options or {}
         self._metrics: dict[str, dict[str, Metric]] = {
             stage: {
@@ -85,6 +94,8 @@ class SentimentModule(L.LightningModule):
         tokens, labels = batch
         logits = self.classifier(tokens)
         self._outputs[stage].append((logits.detach(), labels))
+        if stage == "train":
+            labels = labels + self.label_smoothing * (0.5 - labels)
         loss = F.binary_cross_entropy_with_logits(logits, labels)
         if self.trainer.world_size > 1:
             # processes average their gradients, so each mean counts by its share of the reviews
@@ -141,6 +152,11 @@ class SentimentModule(L.LightningModule):
         metric.reset()
         return result.item()
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         kind = getattr(torch.optim, OPTIMIZERS[self.optimizer])
-        return kind(self.parameters(), lr=self.learning_rate, **self.optimizer_options)
+        optimizer = kind(self.parameters(), lr=self.learning_rate, **self.optimizer_options)
+        if self.schedule == "constant":
+            return optimizer
+        factor, steps = make_schedule(self.schedule), self.trainer.estimated_stepping_batches
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step / steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -98,6 +98,22 @@ class MaxState(Readout):
         return highest * mask.any(dim=1, keepdim=True)
 
 
+class MeanMaxState(Readout):
+    """[mean_t h_t; max_t h_t], each as the readout of that name.
+
+    Howard and Ruder, Universal Language Model Fine-tuning for Text Classification (2018), whose concat pooling has
+    the last state too.
+    """
+
+    def __init__(self, state_dim: int, sequence_length: int) -> None:
+        super().__init__(features=2 * state_dim)
+        self.mean = MeanState(state_dim, sequence_length)
+        self.max = MaxState(state_dim, sequence_length)
+
+    def forward(self, states: States, mask: Mask = None) -> Features:
+        return torch.cat([self.mean(states, mask), self.max(states, mask)], dim=1)
+
+
 class AttentionState(Readout):
     """Σ_t a_t h_t with a = softmax_t(v · h_t) over the real steps; zeros for a review without any.
 

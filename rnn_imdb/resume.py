@@ -69,6 +69,12 @@ def continued(folder: Path, composed: DictConfig, overrides: Sequence[str]) -> D
             continue
         for name, there, here in _differences(key, saved, composed):
             if name == _GROWING and isinstance(here, int) and here > there:
+                if saved.optimizer.schedule != "constant":
+                    raise UserError(
+                        f"{name} may grow only with a constant learning rate, but {folder} has optimizer.schedule="
+                        f"{saved.optimizer.schedule}, which is over with its last epoch: start a new run",
+                        exit_code=2,
+                    )
                 OmegaConf.update(saved, name, here)
                 growing = True
                 continue

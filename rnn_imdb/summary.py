@@ -13,7 +13,7 @@ from rnn_imdb.files import relative
 from rnn_imdb.scan import choose_backend, cpu
 
 # what the parts of a classifier are called; the others by their own name
-_PARTS = {"cell": "recurrence"}
+_PARTS = {"cell": "recurrence", "backward_cell": "backward recurrence"}
 
 
 def summary(

@@ -70,11 +70,15 @@ class Vocabulary:
 def fit_length(indices: np.ndarray, length: int, padding: str, truncation: str) -> np.ndarray:
     """Cut or pad ``indices`` (N,) to (``length``,).
 
-    ``truncation="pre"`` drops the beginning and keeps the last words, ``"post"`` the reverse; ``padding="pre"``
-    puts zeros in front, ``"post"`` behind. The lecture uses ``pre`` for both, as Keras's pad_sequences does.
+    ``truncation="pre"`` drops the beginning and keeps the last words, ``"post"`` the reverse, and ``"both"`` keeps
+    words of which the first ``length`` // 4 begin the review and the others end it (Sun, Qiu, Xu and Huang, How to
+    Fine-Tune BERT for Text Classification?, 2019). ``padding="pre"`` puts zeros in front, ``"post"`` behind. The
+    lecture uses ``pre`` for both, as Keras's pad_sequences does.
     """
-    if len(indices) > length:
-        indices = indices[-length:] if truncation == "pre" else indices[:length]
+    dropped = len(indices) - length
+    if dropped > 0:
+        start = {"pre": 0, "post": length, "both": length // 4}[truncation]
+        indices = np.delete(indices, slice(start, start + dropped))
     missing = length - len(indices)
     return np.pad(indices, (missing, 0) if padding == "pre" else (0, missing), constant_values=PAD_INDEX)
 

@@ -17,9 +17,10 @@ from rnn_imdb.callbacks.table import EpochTable
 from rnn_imdb.checkpoint import LAST, open_checkpoint, record
 from rnn_imdb.errors import UserError
 from rnn_imdb.evaluation import format_metrics
-from rnn_imdb.files import CONFIG, METRICS, write_atomically
+from rnn_imdb.files import CONFIG, METRICS, VERSIONS, write_atomically
 from rnn_imdb.lock import LOCK, locked
 from rnn_imdb.summary import next_steps, summary
+from rnn_imdb.versions import machine, versions
 
 # columns of TensorBoard's HParams table, which shows the first five; what a sweep goes over is added
 HYPERPARAMETERS = (
@@ -129,6 +130,7 @@ def _keep_config(folder: Path, config: DictConfig, resuming: bool) -> None:
     elif (folder / CONFIG).is_file():
         raise UserError(f"two runs were given the folder {folder}, and the other was first: try again", exit_code=2)
     write_atomically(folder / CONFIG, OmegaConf.to_yaml(config, resolve=True).encode())
+    write_atomically(folder / VERSIONS, (json.dumps(versions() | machine(), indent=2) + "\n").encode())
 
 
 def _log_hyperparameters(trainer: L.Trainer, config: DictConfig, metrics: dict[str, Any]) -> None:

@@ -74,7 +74,20 @@ def forget_later_options(saved: dict[str, Any]) -> None:
     """Make a configuration one of the first version."""
     for group, names in {
         "data": ("first_words", "last_words"),
-        "model": ("encoder", "activation", "init", "spectral_radius", "kernel_size"),
+        "model": (
+            *(
+                "encoder",
+                "activation",
+                "init",
+                "spectral_radius",
+                "kernel_size",
+                "bidirectional",
+                "recurrent",
+                "bigram_buckets",
+            ),
+            *("word_dropout", "embedding_dropout", "head_dropout"),
+        ),
+        "optimizer": ("schedule", "label_smoothing"),
     }.items():
         for name in names:
             del saved[group][name]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rnn_imdb.benchmarks.epochs import _with_torch_rnn
 from rnn_imdb.build import build_data, build_module
-from rnn_imdb.cell import LinearCell
+from rnn_imdb.cell import LinearCell, make_cell
 from rnn_imdb.choices import ENCODERS, READOUTS
 from rnn_imdb.classifier import Classifier, ReviewClassifier
 from rnn_imdb.encoders import ConvClassifier, DenseClassifier, make_classifier
@@ -200,6 +200,13 @@ def test_benchmark_can_put_torchs_rnn_in_place_of_the_cell() -> None:
         ),
         (["model.readout=attention"], ["recurrence 2,080, readout 32, head 33;"]),
         (
+            ["model.bidirectional=true", "model.bigram_buckets=1000"],
+            [
+                "bigrams 32,000, recurrence 2,080, backward recurrence 2,080, head 65;",
+                "forwards and backwards, readout",
+            ],
+        ),
+        (
             ["model.activation=identity", "data.first_words=7"],
             ["30 tokens, the first 7 words", "A 32 x (32 + 32), activation identity,", "scan bptt"],
         ),
@@ -221,3 +228,17 @@ def test_summary_names_the_parts_and_their_parameters(
     plain = " ".join(text.split())
     assert f"{sum(parameter.numel() for parameter in model.parameters()):,} parameters: embedding" in plain
     assert [expected for expected in texts if expected not in plain] == []
+
+
+@pytest.mark.parametrize("activation", ["tanh", "identity"])
+def test_recurrence_held_at_zero_stays_there(activation: str) -> None:
+    torch.manual_seed(0)
+    cell = make_cell(activation, 4, 3, recurrent=False)
+    inputs = torch.randn(2, 5, 4)
+    expected = inputs @ cell.input_weight.T
+    torch.testing.assert_close(cell(inputs), expected.tanh() if activation == "tanh" else expected)
+    cell(inputs).sum().backward()
+    torch.optim.SGD(cell.parameters(), lr=1.0).step()
+    assert not cell.A[:, :3].any()
+    assert cell.A.grad is not None
+    assert cell.A.grad[:, 3:].all()

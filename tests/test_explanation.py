@@ -36,7 +36,7 @@ from rnn_imdb.predict import predict
 from rnn_imdb.text import Vocabulary
 
 V, T, E, H = 40, 12, 5, 7
-RUNNING = ["last", "mean", "max", "attention"]
+RUNNING = ["last", "mean", "max", "mean_max", "attention"]
 WORDS = ["wonderful", "moving", "film", "dull", "plot", "the", "and", ","]
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -127,8 +127,11 @@ def not_recurrent(encoder: str) -> Classifier:
 
 @pytest.mark.parametrize(
     "classifier",
-    [strong("all"), strong("all", mask_padding=True), not_recurrent("dense"), not_recurrent("conv")],
-    ids=["all", "masked", "dense", "conv"],
+    [
+        *(strong("all"), strong("all", mask_padding=True), strong(bidirectional=True), strong("all", bigram_buckets=7)),
+        *(not_recurrent("dense"), not_recurrent("conv")),
+    ],
+    ids=["all", "masked", "bidirectional", "bigrams", "dense", "conv"],
 )
 @pytest.mark.parametrize("padding", ["pre", "post"])
 def test_attributions_equal_finite_differences(classifier: Classifier, padding: str) -> None:
@@ -141,7 +144,7 @@ def test_attributions_equal_finite_differences(classifier: Classifier, padding: 
             scales = torch.ones(2, T, 1, dtype=torch.float64)
             scales[:, t] += torch.tensor([[step], [-step]])
             higher, lower = classifier.logits_from(
-                classifier.embedding(tokens) * scales, None if mask is None else mask.expand(2, T)
+                classifier.embed(tokens[None]) * scales, None if mask is None else mask.expand(2, T)
             )
             slopes.append(float(higher - lower) / (2 * step))
     front = 5 if padding == "pre" else 0

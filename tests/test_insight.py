@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from rnn_imdb.build import build_data
 from rnn_imdb.cache import Split
 from rnn_imdb.callbacks.figures import LONGEST_WORD, draw_forgetting, draw_states
-from rnn_imdb.callbacks.forgetting import forgetting_curve, influence, memory_length
+from rnn_imdb.callbacks.forgetting import forgetting_curve, influence, memory_length, typical_curve
 from rnn_imdb.callbacks.insight import sample
 from rnn_imdb.callbacks.states import ReviewStates, saturated, short_reviews, spectral_radius
 from rnn_imdb.checkpoint import LAST, open_checkpoint
@@ -35,8 +35,13 @@ from rnn_imdb.training import train
 V, T, E, H = 20, 7, 3, 5
 # the others of callbacks=insight have tests of their own
 INSIGHT = ["callbacks=insight", "~callbacks.word_map", "~callbacks.quality"]
-FIGURES_OFF = [*INSIGHT, "callbacks.forgetting.figure=false", "callbacks.states.figures=false"]
-SCALARS = {f"insight/{name}" for name in ("memory_length", "saturated", "spectral_radius", "gradient_norm")}
+# what every run has
+FIGURES_OFF = ["callbacks=default"]
+WITHOUT = ["~callbacks.forgetting", "~callbacks.states"]
+SCALARS = {
+    f"insight/{name}"
+    for name in ("memory_length", "typical_memory_length", "saturated", "spectral_radius", "gradient_norm")
+}
 Train = Callable[..., Path]
 
 
@@ -157,10 +162,11 @@ def test_influence_of_many_reviews_is_computed_in_parts(monkeypatch: pytest.Monk
     torch.testing.assert_close(influence(model, tokens), whole, equal_nan=True)
 
 
-def test_curve_is_the_median_of_the_reviews_that_are_long_enough() -> None:
+def test_curves_are_mean_and_median_of_the_reviews_that_are_long_enough() -> None:
     nan = torch.nan
     norms = torch.tensor([[1.0, 5.0, nan], [900.0, nan, nan], [2.0, 7.0, nan], [3.0, 6.0, nan], [0.0, nan, nan]])
-    assert forgetting_curve(norms).tolist() == [2.0, 6.0, 0.0]
+    assert forgetting_curve(norms).tolist() == pytest.approx([181.2, 6.0, 0.0])
+    assert typical_curve(norms).tolist() == [2.0, 6.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -233,7 +239,7 @@ def assert_looking_changed_nothing(looked: Path, plain: Path) -> None:
 
 
 def test_training_is_bitwise_the_same_with_the_callbacks(run: Train, looked: Path) -> None:
-    assert_looking_changed_nothing(looked, run("trainer.max_epochs=2"))
+    assert_looking_changed_nothing(looked, run(*WITHOUT, "trainer.max_epochs=2"))
 
 
 OPTIONS = [
@@ -246,7 +252,7 @@ OPTIONS = [
 @pytest.mark.parametrize("options", OPTIONS, ids=" ".join)
 def test_options_train_bitwise_the_same_with_the_callbacks(run: Train, options: list[str]) -> None:
     options = [*options, "trainer.max_epochs=2"]
-    plain, plain_rng = run(*options, folder="plain"), torch.get_rng_state()
+    plain, plain_rng = run(*options, *WITHOUT, folder="plain"), torch.get_rng_state()
     looked, looked_rng = run(*options, *FIGURES_OFF, folder="looked"), torch.get_rng_state()
     assert_looking_changed_nothing(looked, plain)
     assert torch.equal(looked_rng, plain_rng)
@@ -277,7 +283,9 @@ def test_scalars_are_those_of_the_weights(run: Train) -> None:
     assert found["insight/spectral_radius"][-1] == pytest.approx(radius, rel=1e-5)
     split = build_data(OmegaConf.load(folder / "config.yaml").data).split("validation")
     tokens = sample(split, 5, torch.device("cpu"))
-    assert found["insight/memory_length"][-1] == memory_length(forgetting_curve(influence(model, tokens)))
+    norms = influence(model, tokens)
+    assert found["insight/memory_length"][-1] == memory_length(forgetting_curve(norms))
+    assert found["insight/typical_memory_length"][-1] == memory_length(typical_curve(norms))
     tokens = sample(split, 6, torch.device("cpu"))
     states = model.cell(model.embedding(tokens))[tokens != 0].detach().numpy()
     assert found["insight/saturated"][-1] == pytest.approx((abs(states) > 0.95).mean(), rel=1e-5)

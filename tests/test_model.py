@@ -114,6 +114,11 @@ def test_readouts_are_their_formulas() -> None:
     torch.testing.assert_close(readout("mean")(states, mask)[1], states[1][mask[1]].mean(0))
     assert torch.equal(readout("max")(states, None), states.max(1).values)
     assert torch.equal(readout("max")(states, mask)[1], states[1][mask[1]].max(0).values)
+    real_states = states[1][mask[1]]
+    torch.testing.assert_close(
+        readout("mean_max")(states, mask)[1], torch.cat([real_states.mean(0), real_states.max(0).values])
+    )
+    torch.testing.assert_close(readout("mean_max")(states), torch.cat([states.mean(1), states.amax(1)], dim=1))
     attention = readout("attention")
     torch.testing.assert_close(attention(states, mask)[1], states[1][mask[1]].mean(0))
     with torch.no_grad():
@@ -186,5 +191,7 @@ def test_one_step_moves_every_parameter_and_32_reviews_are_memorised(readout: st
 
 
 def test_unknown_readout_is_refused() -> None:
-    with pytest.raises(ValueError, match="readout must be one of last, all, mean, max, attention, got 'first'"):
+    with pytest.raises(
+        ValueError, match="readout must be one of last, all, mean, max, mean_max, attention, got 'first'"
+    ):
         make_readout("first", state_dim=H, sequence_length=T)

@@ -95,7 +95,15 @@ def test_hash_of_an_earlier_version_stays() -> None:
     forget_later_options(earlier)
     assert sweep.configuration_hash(OmegaConf.create(earlier)) == hash_of()
     later = ["data.first_words=5", "data.last_words=5", "model.encoder=dense", "model.activation=identity"]
-    later += ["model.init=torch", "model.spectral_radius=1", "model.kernel_size=3"]
+    later += [
+        "model.init=torch",
+        "model.spectral_radius=1",
+        "model.kernel_size=3",
+        "model.bidirectional=true",
+        "model.recurrent=false",
+    ]
+    later += ["model.bigram_buckets=9", "model.word_dropout=0.1", "model.embedding_dropout=0.1"]
+    later += ["model.head_dropout=0.1", "optimizer.schedule=linear", "optimizer.label_smoothing=0.1"]
     assert len({hash_of(), *(hash_of(option) for option in later)}) == len(later) + 1
 
 

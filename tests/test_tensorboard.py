@@ -140,6 +140,8 @@ TABS = {
         "images&tagFilter=validation&regexInput=run",
         ["validation/reliability", "validation/confusion", "step 7"],
     ),
+    "histograms": ("histograms", ["insight/A_recurrent", "insight/A_input", "insight/embedding"]),
+    "distributions": ("distributions", ["insight/A_recurrent", "insight/A_input", "insight/embedding"]),
     "text": ("text", ["test/mistakes", "validation/mistakes", "most confident mistakes", "P(positive)"]),
     "pr_curves": ("pr_curves", ["test/precision_recall", "validation/precision_recall"]),
     "projector": ("projector", ["word_map", "Label by", "polarity", "Total variance described"]),

@@ -89,6 +89,7 @@ def test_bad_word_lists_are_refused(words: list[str], message: str) -> None:
         ("pre", "post", [0, 0, 7, 8], [5, 6, 7, 8]),
         ("post", "pre", [7, 8, 0, 0], [6, 7, 8, 9]),
         ("post", "post", [7, 8, 0, 0], [5, 6, 7, 8]),
+        ("pre", "both", [0, 0, 7, 8], [5, 7, 8, 9]),
     ],
 )
 def test_padding_and_truncation_have_their_own_sides(
@@ -99,7 +100,7 @@ def test_padding_and_truncation_have_their_own_sides(
 
 
 @pytest.mark.parametrize("padding", ["pre", "post"])
-@pytest.mark.parametrize("truncation", ["pre", "post"])
+@pytest.mark.parametrize("truncation", ["pre", "post", "both"])
 @given(words=st.lists(st.integers(1, 9999), max_size=40), length=st.integers(1, 50))
 def test_rows_have_the_length_and_keep_words_in_order(
     padding: str, truncation: str, words: list[int], length: int
@@ -107,6 +108,7 @@ def test_rows_have_the_length_and_keep_words_in_order(
     row = fit_length(np.array(words, dtype=np.uint16), length, padding, truncation)
     assert row.shape == (length,)
     assert row.dtype == np.uint16
-    kept = words[-length:] if truncation == "pre" else words[:length]
+    head = {"pre": 0, "post": length, "both": length // 4}[truncation]
+    kept = words if len(words) <= length else words[:head] + words[len(words) - (length - head) :]
     zeros = [0] * (length - len(kept))
     assert row.tolist() == (zeros + kept if padding == "pre" else kept + zeros)

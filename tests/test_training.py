@@ -41,6 +41,9 @@ def test_run_learns_and_leaves_its_folder(run: Train, tmp_path: Path, capsys: py
     assert metrics["test/accuracy"] > 0.9
     folder = tmp_path / "run"
     assert json.loads((folder / "metrics.json").read_text()) == metrics
+    versions = json.loads((folder / "versions.json").read_text())
+    assert versions["torch"] == torch.__version__
+    assert {"rnn_imdb", "python", "processor", "cores"} < set(versions)
     config = OmegaConf.load(folder / "config.yaml")
     assert (config.model.state_dim, config.optimizer.learning_rate, config.seed) == (32, 0.01, 0)
     assert (folder / BEST).is_file()
@@ -131,7 +134,7 @@ def test_empty_review_is_all_padding(small_overrides: list[str], tmp_path: Path)
 
 def test_fast_dev_run_keeps_nothing(run: Train, tmp_path: Path) -> None:
     assert run("trainer.fast_dev_run=true") == {}
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [".lock", "config.yaml"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [".lock", "config.yaml", "versions.json"]
 
 
 @pytest.mark.parametrize(

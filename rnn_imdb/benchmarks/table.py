@@ -2,29 +2,24 @@
 
 import csv
 import os
-import platform
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
-from rnn_imdb.checkpoint import versions
 from rnn_imdb.errors import UserError
 from rnn_imdb.scan import cpu
+from rnn_imdb.versions import processor, versions
 
 Row = dict[str, str | int | float]
 
 
 def machine() -> str:
     """One line on versions and hardware."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        name = next((line.split(":")[1].strip() for line in cpuinfo.open() if line.startswith("model name")), name)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     packages = ", ".join(f"{package} {number}" for package, number in versions().items())
     kernel = cpu.instruction_set() or "none"
-    return f"{packages}\n{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, C kernel {kernel}; {device}"
+    cores = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    return f"{packages}\n{processor()}, {cores}, C kernel {kernel}; {device}"
 
 
 def report(rows: Sequence[Row], path: str) -> None:

@@ -1,16 +1,23 @@
 """Randomness that depends on (seed, epoch) alone, so that a resumed epoch draws the same numbers."""
 
+from typing import Any
+
 import lightning.pytorch as L
 import numpy as np
 import torch
 
 
 class EpochSeed(L.Callback):
-    """Seeds torch at the start of each training epoch from (``seed``, epoch)."""
+    """Seeds torch before the first step of each training epoch from (``seed``, epoch)."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        # not before: the loader draws a number too, in a resumed epoch earlier than in another
+        if batch_idx > 0:
+            return
         (drawn,) = np.random.SeedSequence((self.seed, trainer.current_epoch)).generate_state(1, np.uint64)
         torch.manual_seed(int(drawn))

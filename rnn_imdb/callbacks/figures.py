@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from torch import Tensor
 
-from rnn_imdb.callbacks.forgetting import THRESHOLD, forgetting_curve, memory_length
+from rnn_imdb.callbacks.forgetting import THRESHOLD, forgetting_curve, memory_length, typical_curve
 from rnn_imdb.callbacks.states import ReviewStates
 from rnn_imdb.plots import COLOURS
 
@@ -17,25 +17,19 @@ LONGEST_WORD = 16
 
 
 def draw_forgetting(norms: Tensor, *, epoch: int) -> Figure:
-    """The influences (B, T) by lag on a logarithmic scale: their median, spread and mean, and the memory length."""
-    curve = forgetting_curve(norms)
-    length, top = memory_length(curve), float(curve.max()) or 1.0
+    """The influences (B, T) by lag on a logarithmic scale: mean, median and spread, with their memory lengths."""
+    mean, median = forgetting_curve(norms), typical_curve(norms)
+    top = float(max(mean.max(), median.max())) or 1.0
     low, high = norms.nanquantile(norms.new_tensor([0.1, 0.9]), dim=0).numpy()
     figure = Figure(figsize=(8.0, 4.6))
     axis = figure.subplots()
-    axis.fill_between(
-        range(len(curve)), low, high, color=BLUE, alpha=0.15, linewidth=0, label="10 % to 90 % of reviews"
-    )
-    axis.plot(norms.nanmean(dim=0).numpy(), color=GREY, linewidth=0.9, label="mean")
-    axis.plot(curve.numpy(), color=BLUE, linewidth=1.6, label=f"median of {len(norms):,} reviews")
-    axis.axhline(
-        THRESHOLD * top,
-        color="black",
-        linewidth=0.9,
-        linestyle=":",
-        label=f"{100 * THRESHOLD:g} % of the median's maximum",
-    )
-    axis.axvline(length, color=ORANGE, linestyle="--", label=f"memory length: {length}")
+    axis.fill_between(range(len(mean)), low, high, color=BLUE, alpha=0.15, linewidth=0, label="10 % to 90 % of reviews")
+    for curve, colour, name in ((mean, ORANGE, f"mean of {len(norms):,} reviews"), (median, BLUE, "median")):
+        length = memory_length(curve)
+        axis.plot(curve.numpy(), color=colour, linewidth=1.4, label=f"{name}: memory length {length}")
+        # where it falls for good below the share of its maximum that counts
+        axis.axvline(length, color=colour, linestyle="--", linewidth=0.9)
+        axis.axhline(THRESHOLD * float(curve.max()), color=colour, linestyle=":", linewidth=0.9)
     axis.set_yscale("log")
     # the style shows a $ as it is, and matplotlib's own powers of ten are mathematics between two
     axis.yaxis.set_major_formatter("{x:g}")

@@ -4,7 +4,6 @@ import lightning.pytorch as L
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn import functional as F
 
 from rnn_imdb.callbacks.insight import Insight, boards, sample
 from rnn_imdb.classifier import ReviewClassifier
@@ -17,11 +16,11 @@ THRESHOLD = 0.01
 
 
 class ForgettingCurve(Insight):
-    """Logs ``insight/memory_length``, see :func:`memory_length`, and draws the curve as ``insight/forgetting``.
+    """Logs ``insight/memory_length``, of the mean curve, and ``insight/typical_memory_length``, of the median.
 
     Args:
-        reviews: how many validation reviews the curve is the median of, evenly over the split.
-        figure: whether to draw it.
+        reviews: how many validation reviews are looked at, evenly over the split.
+        figure: whether to draw both as ``insight/forgetting``.
     """
 
     def __init__(self, reviews: int = 250, *, figure: bool = True) -> None:
@@ -31,8 +30,11 @@ class ForgettingCurve(Insight):
     def look(self, trainer: L.Trainer, classifier: ReviewClassifier, data: IMDBDataModule) -> None:
         tokens = sample(data.split("validation"), self.reviews, classifier.head.weight.device)
         norms = influence(classifier, tokens)
-        length = memory_length(forgetting_curve(norms))
-        self.write(trainer, {"insight/memory_length": length})
+        lengths: dict[str, float] = {
+            "insight/memory_length": memory_length(forgetting_curve(norms)),
+            "insight/typical_memory_length": memory_length(typical_curve(norms)),
+        }
+        self.write(trainer, lengths)
         if self.figure and boards(trainer):
             # it imports matplotlib
             from rnn_imdb.callbacks.figures import draw_forgetting
@@ -73,7 +75,7 @@ def influence(classifier: ReviewClassifier, tokens: Int64[Tensor, "batch time"])
 def _gradient_norms(classifier: ReviewClassifier, tokens: Tensor) -> Tensor:
     """‖∂ logit / ∂ x_t‖ of each review and step, (B, T)."""
     with torch.enable_grad():
-        inputs = F.embedding(tokens, classifier.embedding.weight.detach()).requires_grad_()  # (B, T, E)
+        inputs = classifier.embed(tokens).detach().requires_grad_()  # (B, T, E)
         logits = classifier.logits_from(inputs, classifier.mask(tokens))
         # reviews are independent, so the gradient of the sum holds that of each logit
         (gradient,) = torch.autograd.grad(logits.sum(), inputs)
@@ -82,10 +84,15 @@ def _gradient_norms(classifier: ReviewClassifier, tokens: Tensor) -> Tensor:
 
 
 def forgetting_curve(norms: Float[Tensor, "batch time"]) -> Float[Tensor, " time"]:
-    """The median of :func:`influence` over the reviews that reach each lag; 0 where none does.
+    """The mean of :func:`influence` over the reviews that reach each lag; 0 where none does."""
+    return norms.nanmean(dim=0).nan_to_num(0.0)
 
-    Not the mean: influences are products of many factors, so they differ by powers of ten between reviews, and in the
-    lecture's model one review of 250 makes up most of their mean at long lags.
+
+def typical_curve(norms: Float[Tensor, "batch time"]) -> Float[Tensor, " time"]:
+    """The median over the reviews that reach each lag; 0 where none does.
+
+    Influences are products of many factors, so they differ by powers of ten between reviews, and in the lecture's
+    model one review of 250 can make up most of their mean at long lags.
     """
     return norms.nanmedian(dim=0).values.nan_to_num(0.0)
 

@@ -42,7 +42,7 @@ class Insight(L.Callback):
         raise NotImplementedError
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.is_global_zero and _recurrent(pl_module) is None:
+        if trainer.is_global_zero and not isinstance(pl_module.classifier, ReviewClassifier):
             print(f"{type(self).__name__} has nothing to show: the classifier has no recurrence that it knows")
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

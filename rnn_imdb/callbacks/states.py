@@ -90,7 +90,7 @@ class StateHealth(Insight):
 
 
 def _states(classifier: ReviewClassifier, tokens: Tensor) -> Tensor:
-    return classifier.cell.embed(tokens, classifier.embedding.weight, classifier.mask(tokens))
+    return classifier.cell(classifier.embed(tokens), classifier.mask(tokens))
 
 
 def saturated(states: Float[Tensor, "batch time state"], words: Bool[Tensor, "batch time"]) -> float:

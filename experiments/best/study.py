@@ -1,0 +1,62 @@
+"""How far one tanh layer goes: ``experiment=best`` over five seeds, and what each of its levers is worth."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.common import Study, markdown, over_seeds, percent, rows_of
+from rnn_imdb.results import Job, show
+
+# what is removed, and the options that remove it
+LEVERS: dict[str, dict[str, Any]] = {
+    "pairs of words": {"model.bigram_buckets": 0},
+    "the backward direction": {"model.bidirectional": False},
+    "the recurrence (A's part held at zero)": {"model.recurrent": False},
+    "word dropout": {"model.word_dropout": 0.0},
+    "embedding dropout": {"model.embedding_dropout": 0.0},
+    "the falling learning rate": {"optimizer.schedule": "constant"},
+}
+
+
+def draw(groups: Mapping[str, Sequence[Job]]) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 3.2))
+    axis = figure.subplots()
+    for position, jobs in enumerate(groups.values()):
+        values = [100 * job.metrics["test/accuracy"] for job in jobs]
+        colour = "C0" if position == 0 else "C1"
+        axis.plot(values, [position] * len(values), "o", alpha=0.6, color=colour)
+        axis.plot(sum(values) / len(values), position, "|", markersize=18, color=colour)
+    axis.set_yticks(range(len(groups)), list(groups))
+    axis.invert_yaxis()
+    axis.set_xlabel("test accuracy, %; a dot is a seed, a bar their mean")
+    return figure
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    study = Study(__file__, "The best single tanh layer, and its levers one by one.", arguments)
+    groups = {"experiment=best": study.sweep()}
+    for lever, options in LEVERS.items():
+        changes = [f"{key}={show(value)}" for key, value in options.items()]
+        jobs = study.sweep("ablations.yaml", *changes)
+        # the folder holds the trainings of all levers
+        groups[f"without {lever}"] = [job for job in jobs if all(job.config[key] == options[key] for key in options)]
+    keys = sorted({key for options in LEVERS.values() for key in options})
+    study.write_rows([{"model": name} | row for name, jobs in groups.items() for row in rows_of(jobs, keys)])
+    rows = [
+        (
+            name,
+            len(jobs),
+            f"{jobs[0].metrics['parameters']:,}",
+            percent(over_seeds(jobs, "validation/accuracy")),
+            percent(over_seeds(jobs, "test/accuracy")),
+            f"{over_seeds(jobs, 'seconds').mean / 60:.1f}",
+        )
+        for name, jobs in groups.items()
+    ]
+    study.write_table(markdown(("model", "seeds", "parameters", "validation %", "test %", "minutes a seed"), rows))
+    study.save(lambda: draw(groups), "accuracy.png")
+
+
+if __name__ == "__main__":
+    main()
