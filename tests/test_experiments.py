@@ -31,7 +31,7 @@ READMES = sorted(path.parent.name for path in HOME.glob("*/README.md"))
 # rows of results.csv in the short form where that is one number, and columns that they must have
 RESULTS: dict[str, tuple[int | None, set[str]]] = {
     "capacity": (4 * 2, {"model.readout", "model.state_dim", "model.embedding_dim", "seed", "test/accuracy"}),
-    "forgetting": (2 * (2 + 1 + 2 * 2) + 2 * 500, {"readout", "seed", "what", "at", "value"}),
+    "forgetting": (2 * (2 * 2 + 1 + 2 * 2), {"readout", "seed", "what", "at", "value"}),
     "last_or_all": (None, {"program", "model.readout", "seed", "parameters", "test/accuracy"}),
     "one_to_one": (None, {"model", "trained_on", "read", "seed", "parameters", "test/accuracy"}),
     "padding": (2 * 2, {"data.padding", "model.mask_padding", "seed", "parameters", "test/accuracy", "seconds"}),
@@ -100,8 +100,8 @@ def test_readme_has_the_command_and_the_place_of_the_table(name: str) -> None:
     assert f"python -m experiments.{name}.study" in text
     assert [text.count(mark) for mark in MARKS] == [1, 1]
     assert text.index(MARKS[0]) < text.index(MARKS[1])
-    for part in ("Finding", "What would change our mind"):
-        assert re.search(rf"^## {part}", text, re.MULTILINE), part
+    for part in ("Question", "Command", "Finding", "What would change our mind"):
+        assert re.search(rf"^\*\*{part}(\.\*\*|\*\*)", text, re.MULTILINE), part
 
 
 @pytest.mark.parametrize("file", SWEEPS)

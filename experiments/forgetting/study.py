@@ -11,7 +11,7 @@ from torch import Tensor
 from experiments.common import Study, markdown, percent
 from rnn_imdb import session
 from rnn_imdb.build import build_data
-from rnn_imdb.callbacks.forgetting import forgetting_curve, influence, memory_length
+from rnn_imdb.callbacks.forgetting import forgetting_curve, influence, memory_length, typical_curve
 from rnn_imdb.callbacks.insight import sample
 from rnn_imdb.checkpoint import build_classifier, open_checkpoint
 from rnn_imdb.classifier import ReviewClassifier
@@ -20,11 +20,14 @@ from rnn_imdb.results import Job, Spread, spread
 
 READOUTS = ("last", "all")
 SIDES = ("first", "last")
+WHEN = ("before", "after")
 WORDS = (10, 20, 50, 100, 200, 350, 500)
 # in a --short trial
 FEW_WORDS = (10, 50)
-# validation reviews that the curves of the last state are the medians of
+# validation reviews that the curves of the last state are taken over
 REVIEWS = 100
+# how reviews are taken together: one where much is left after many steps outweighs all others in the mean
+CURVES = {"memory_length": forgetting_curve, "typical_memory_length": typical_curve}
 CPU = torch.device("cpu")
 
 # what is measured, at which epoch, number of words or lag, and how much
@@ -49,7 +52,7 @@ def state_influence(classifier: ReviewClassifier, tokens: Int64[Tensor, "batch t
     """
     with torch.no_grad():
         weight, input_weight = classifier.cell.recurrent_weight.double(), classifier.cell.input_weight.double()
-        slopes = 1 - classifier.cell.embed(tokens, classifier.embedding.weight).double().square()  # (B, T, H)
+        slopes = 1 - classifier.cell(classifier.embed(tokens)).double().square()  # (B, T, H)
         product = torch.diag_embed(slopes[:, -1])  # P_0, (B, H, H)
         norms = [torch.linalg.matrix_norm(product @ input_weight)]
         for slope in slopes[:, :-1].flip(1).unbind(1):
@@ -58,21 +61,31 @@ def state_influence(classifier: ReviewClassifier, tokens: Int64[Tensor, "batch t
     return torch.stack(norms, dim=1)
 
 
-def measure(study: Study, job: Job) -> Iterator[Measurement]:
-    """All that is measured of one training."""
+def before_and_after(job: Job) -> tuple[ReviewClassifier, ReviewClassifier]:
+    """The classifier as the training drew it, and as its best epoch left it."""
     opened = open_checkpoint(job.folder)
-    # draws what the training drew
     session.start(opened.config["seed"])
     before, after = build_classifier(opened.config, len(opened.vocabulary)).eval(), opened.classifier()
     assert isinstance(before, ReviewClassifier)
     assert isinstance(after, ReviewClassifier)
-    validation = build_data(opened.config["data"], vocabulary=opened.vocabulary).split("validation")
+    return before, after
 
-    tokens = sample(validation, job.config["callbacks.forgetting.reviews"], CPU)
-    yield "memory_length", 0, memory_length(forgetting_curve(influence(before, tokens)))
-    # and as it was logged after each epoch, also where the training was interrupted
-    events = EventAccumulator(str(job.folder)).Reload().Scalars("insight/memory_length")
-    yield from (("memory_length", epoch, event.value) for epoch, event in enumerate(events, start=1))
+
+def validation_reviews(job: Job, count: int) -> Tensor:
+    """Tokens (B, T) of ``count`` validation reviews, those that the callback looks at."""
+    opened = open_checkpoint(job.folder)
+    return sample(build_data(opened.config["data"], vocabulary=opened.vocabulary).split("validation"), count, CPU)
+
+
+def measure(study: Study, job: Job) -> Iterator[Measurement]:
+    """Memory lengths before the training and after each epoch, and accuracies by the words read."""
+    untrained, _ = before_and_after(job)
+    norms = influence(untrained, validation_reviews(job, job.config["callbacks.forgetting.reviews"]))
+    logged = EventAccumulator(str(job.folder)).Reload()
+    for what, curve in CURVES.items():
+        yield what, 0, memory_length(curve(norms))
+        for epoch, event in enumerate(logged.Scalars(f"insight/{what}"), start=1):
+            yield what, epoch, event.value
 
     yield "accuracy_all", job.config["data.sequence_length"], job.metrics["test/accuracy"]
     for side in SIDES:
@@ -80,11 +93,23 @@ def measure(study: Study, job: Job) -> Iterator[Measurement]:
             figures = study.evaluate(job, f"{side}_{words}_words", **{f"{side}_words": words})
             yield f"accuracy_{side}", words, figures["test/accuracy"]
 
-    if job.config["model.readout"] == "last":
-        tokens = sample(validation, REVIEWS, CPU)
-        for when, classifier in (("before", before), ("after", after)):
-            medians = state_influence(classifier, tokens).median(0).values
-            yield from ((f"influence_{when}", lag, float(value)) for lag, value in enumerate(medians))
+
+def influence_rows(job: Job) -> list[dict[str, Any]]:
+    """Mean and median over reviews of the influence on the last state, before and after the training; a row a lag."""
+    tokens = validation_reviews(job, REVIEWS)
+    curves = {}
+    for when, classifier in zip(WHEN, before_and_after(job), strict=True):
+        norms = state_influence(classifier, tokens)
+        curves |= {f"mean_{when}": norms.mean(0), f"median_{when}": norms.median(0).values}
+    seed = {"seed": job.config["seed"]}
+    return [
+        seed | {"lag": lag} | {name: _rounded(float(curve[lag])) for name, curve in curves.items()}
+        for lag in range(tokens.shape[1])
+    ]
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")
 
 
 def over_seeds(rows: Sequence[Mapping[str, Any]]) -> Results:
@@ -123,49 +148,54 @@ def draw_words(results: Results) -> Any:
 def draw_influence(rows: Sequence[Mapping[str, Any]]) -> Any:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.5, 3.8))
-    axis = figure.subplots()
-    for when, colour in zip(("before", "after"), COLOURS, strict=False):
-        curves: dict[int, list[float]] = {}
-        for row in rows:
-            if row["what"] == f"influence_{when}":
-                curves.setdefault(row["seed"], []).append(row["value"])
-        for number, values in enumerate(curves.values()):
-            axis.plot(values, color=colour, linewidth=1.2, label=None if number else f"{when} the training")
-    axis.set_yscale("log")
-    axis.set_xlabel(r"lag $T - t$, words after the one at $t$; a line is a seed")
-    axis.set_ylabel(r"$\|\partial h_T / \partial x_t\|_F$, median over reviews")
-    axis.legend()
+    figure = Figure(figsize=(8.5, 3.8))
+    for axis, when in zip(figure.subplots(1, 2, sharey=True), WHEN, strict=True):
+        for line, colour in zip(("mean", "median"), COLOURS, strict=False):
+            for number, seed in enumerate(dict.fromkeys(row["seed"] for row in rows)):
+                values = [row[f"{line}_{when}"] for row in rows if row["seed"] == seed]
+                label = None if number else f"{line} over reviews; a line is a seed"
+                axis.plot(values, color=colour, linewidth=1.2, label=label)
+        axis.set_yscale("log")
+        axis.set_xlabel(r"lag $T - t$, words after the one at $t$")
+        axis.set_title(f"{when} the training", fontsize=10)
+    figure.axes[0].set_ylabel(r"influence $\|\partial h_T / \partial x_t\|_F$")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 
 def table(results: Results) -> str:
     epochs = sorted({at for readout in READOUTS for at in results[readout, "memory_length"]})
-    titles = ["before the training" if epoch == 0 else f"after epoch {epoch}" for epoch in epochs]
-    header = ("deciding", *(f"memory length {title}" for title in titles), "test %", "first 50 words", "last 50 words")
+    titles = ["before" if epoch == 0 else f"epoch {epoch}" for epoch in epochs]
+    header = ("deciding; memory length of", *titles, "test %, all words", "first 50", "last 50")
     rows = []
     for readout in READOUTS:
-        lengths = [results[readout, "memory_length"].get(epoch) for epoch in epochs]
         (whole,) = results[readout, "accuracy_all"].values()
         accuracies = [whole, *(results[readout, f"accuracy_{side}"][50] for side in SIDES)]
-        words = ["" if length is None else length.text("{:.0f}".format) for length in lengths]
-        rows.append(("last state" if readout == "last" else "all states", *words, *map(percent, accuracies)))
+        for what, of in zip(CURVES, ("the mean", "the median"), strict=True):
+            lengths = [results[readout, what].get(epoch) for epoch in epochs]
+            words = ["" if length is None else length.text("{:.0f}".format) for length in lengths]
+            figures = map(percent, accuracies) if of == "the mean" else [""] * len(accuracies)
+            rows.append((f"{'last state' if readout == 'last' else 'all states'}; {of}", *words, *figures))
     return markdown(header, rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     study = Study(__file__, "What the RNN forgets: memory length, first and last words, the last state.", arguments)
+    jobs = study.sweep()
     rows = [
         {"readout": job.config["model.readout"], "seed": job.config["seed"]}
-        | {"what": what, "at": at, "value": float(f"{value:.4g}")}
-        for job in study.sweep()
+        | {"what": what, "at": at, "value": _rounded(value)}
+        for job in jobs
         for what, at, value in measure(study, job)
     ]
     study.write_rows(rows)
     results = over_seeds(rows)
     study.write_table(table(results))
     study.save(lambda: draw_words(results), "words.png")
-    study.save(lambda: draw_influence(rows), "influence.png")
+
+    influences = [row for job in jobs if job.config["model.readout"] == "last" for row in influence_rows(job)]
+    study.write_rows(influences, "influence.csv")
+    study.save(lambda: draw_influence(influences), "influence.png")
 
 
 if __name__ == "__main__":
