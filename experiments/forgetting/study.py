@@ -11,7 +11,7 @@ from torch import Tensor
 from experiments.common import Study, markdown, percent
 from rnn_imdb import session
 from rnn_imdb.build import build_data
-from rnn_imdb.callbacks.forgetting import forgetting_curve, influence, memory_length
+from rnn_imdb.callbacks.forgetting import forgetting_curve, influence, memory_length, typical_curve
 from rnn_imdb.callbacks.insight import sample
 from rnn_imdb.checkpoint import build_classifier, open_checkpoint
 from rnn_imdb.classifier import ReviewClassifier
@@ -26,6 +26,8 @@ FEW_WORDS = (10, 50)
 # validation reviews that the curves of the last state are the medians of
 REVIEWS = 100
 CPU = torch.device("cpu")
+# of the mean over reviews, and of their median
+MEMORY_LENGTHS = {"memory_length": forgetting_curve, "typical_memory_length": typical_curve}
 
 # what is measured, at which epoch, number of words or lag, and how much
 Measurement = tuple[str, int, float]
@@ -69,10 +71,12 @@ def measure(study: Study, job: Job) -> Iterator[Measurement]:
     validation = build_data(opened.config["data"], vocabulary=opened.vocabulary).split("validation")
 
     tokens = sample(validation, job.config["callbacks.forgetting.reviews"], CPU)
-    yield "memory_length", 0, memory_length(forgetting_curve(influence(before, tokens)))
-    # and as it was logged after each epoch, also where the training was interrupted
-    events = EventAccumulator(str(job.folder)).Reload().Scalars("insight/memory_length")
-    yield from (("memory_length", epoch, event.value) for epoch, event in enumerate(events, start=1))
+    norms, logged = influence(before, tokens), EventAccumulator(str(job.folder)).Reload()
+    for name, curve in MEMORY_LENGTHS.items():
+        yield name, 0, memory_length(curve(norms))
+        # and as it was logged after each epoch, also where the training was interrupted
+        events = logged.Scalars(f"insight/{name}")
+        yield from ((name, epoch, event.value) for epoch, event in enumerate(events, start=1))
 
     yield "accuracy_all", job.config["data.sequence_length"], job.metrics["test/accuracy"]
     for side in SIDES:
@@ -140,16 +144,17 @@ def draw_influence(rows: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def table(results: Results) -> str:
-    epochs = sorted({at for readout in READOUTS for at in results[readout, "memory_length"]})
-    titles = ["before the training" if epoch == 0 else f"after epoch {epoch}" for epoch in epochs]
-    header = ("deciding", *(f"memory length {title}" for title in titles), "test %", "first 50 words", "last 50 words")
+    header = ("deciding", "memory length", "typical memory length", "test %", "first 50 words", "last 50 words")
     rows = []
     for readout in READOUTS:
-        lengths = [results[readout, "memory_length"].get(epoch) for epoch in epochs]
+        # before the training, and after each epoch
+        lengths = [
+            " → ".join(length.text("{:.0f}".format) for length in results[readout, name].values())
+            for name in MEMORY_LENGTHS
+        ]
         (whole,) = results[readout, "accuracy_all"].values()
         accuracies = [whole, *(results[readout, f"accuracy_{side}"][50] for side in SIDES)]
-        words = ["" if length is None else length.text("{:.0f}".format) for length in lengths]
-        rows.append(("last state" if readout == "last" else "all states", *words, *map(percent, accuracies)))
+        rows.append(("last state" if readout == "last" else "all states", *lengths, *map(percent, accuracies)))
     return markdown(header, rows)
 
 
