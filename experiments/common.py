@@ -70,18 +70,22 @@ class Study:
         self.output.mkdir(parents=True, exist_ok=True)
         self.runs = self.output / "runs" if self.short else RUNS
 
-    def sweep(self, file: str = "sweep.yaml", *, failure: str | None = None) -> list[Job]:
-        """The trainings of a sweep's file, after running what is missing of them; see :func:`results`."""
+    def sweep(self, file: str = "sweep.yaml", *changes: str, failure: str | None = None) -> list[Job]:
+        """The trainings in the folder of a sweep's file, after running what is missing of it; see :func:`results`.
+
+        ``changes`` are further options KEY=VALUE.
+        """
+        overrides = [*self.overrides, *changes]
         content = yaml.safe_load((self.home / file).read_text())
         axes: dict[str, str] = {key: str(values) for key, values in content["axes"].items()}
         options = []
         if self.short:
             axes = {key: _ends(values) for key, values in axes.items()} | SHORT
-            given = {override.partition("=")[0] for override in self.overrides}
+            given = {override.partition("=")[0] for override in overrides}
             options = [f"{key}={values}" for key, values in axes.items() if key not in given]
         folder = self.runs / content["name"]
         command = [sys.executable, "-m", "rnn_imdb.train", f"sweep={self.home / file}", f"hydra.sweep.dir={folder}"]
-        command += [*options, *self.overrides, "trainer.enable_progress_bar=false"]
+        command += [*options, *overrides, "trainer.enable_progress_bar=false"]
         print(" ".join(["python", *command[1:]]), flush=True)
         done = subprocess.run(command)
         if done.returncode not in (0, 1):
@@ -112,10 +116,10 @@ class Study:
         write_atomically(self.output / name, buffer.getvalue().encode())
 
     def write_table(self, table: str) -> None:
-        """Print a Markdown table, and put it between the marks of the study's README."""
+        """Print a Markdown table, and put it between the marks of the README beside the results."""
         print(f"\n{table}")
-        readme = self.home / "README.md"
-        if not self.short and readme.is_file():
+        readme = self.output / "README.md"
+        if readme.is_file():
             before, _, rest = readme.read_text().partition(MARKS[0])
             after = rest.partition(MARKS[1])[2]
             write_atomically(readme, f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{after}".encode())

@@ -36,7 +36,7 @@ def draw(groups: Mapping[str, Sequence[Job]]) -> Any:
 def main(arguments: Sequence[str] | None = None) -> None:
     study = Study(__file__, "The best single tanh layer, and its levers one by one.", arguments)
     groups = {"experiment=best": study.sweep()}
-    for lever, options in LEVERS.items():
+    for lever, options in list(LEVERS.items())[: 1 if study.short else None]:
         changes = [f"{key}={show(value)}" for key, value in options.items()]
         jobs = study.sweep("ablations.yaml", *changes)
         # the folder holds the trainings of all levers

@@ -27,7 +27,7 @@ FEW_WORDS = (10, 50)
 # validation reviews that the curves of the last state are taken over
 REVIEWS = 100
 # how reviews are taken together: one where much is left after many steps outweighs all others in the mean
-CURVES = {"memory_length": forgetting_curve, "typical_memory_length": typical_curve}
+MEMORY_LENGTHS = {"memory_length": forgetting_curve, "typical_memory_length": typical_curve}
 CPU = torch.device("cpu")
 
 # what is measured, at which epoch, number of words or lag, and how much
@@ -82,7 +82,7 @@ def measure(study: Study, job: Job) -> Iterator[Measurement]:
     untrained, _ = before_and_after(job)
     norms = influence(untrained, validation_reviews(job, job.config["callbacks.forgetting.reviews"]))
     logged = EventAccumulator(str(job.folder)).Reload()
-    for what, curve in CURVES.items():
+    for what, curve in MEMORY_LENGTHS.items():
         yield what, 0, memory_length(curve(norms))
         for epoch, event in enumerate(logged.Scalars(f"insight/{what}"), start=1):
             yield what, epoch, event.value
@@ -164,18 +164,17 @@ def draw_influence(rows: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def table(results: Results) -> str:
-    epochs = sorted({at for readout in READOUTS for at in results[readout, "memory_length"]})
-    titles = ["before" if epoch == 0 else f"epoch {epoch}" for epoch in epochs]
-    header = ("deciding; memory length of", *titles, "test %, all words", "first 50", "last 50")
+    header = ("deciding", "memory length", "typical memory length", "test %", "first 50 words", "last 50 words")
     rows = []
     for readout in READOUTS:
+        # before the training, and after each epoch
+        lengths = [
+            " → ".join(length.text("{:.0f}".format) for length in results[readout, name].values())
+            for name in MEMORY_LENGTHS
+        ]
         (whole,) = results[readout, "accuracy_all"].values()
         accuracies = [whole, *(results[readout, f"accuracy_{side}"][50] for side in SIDES)]
-        for what, of in zip(CURVES, ("the mean", "the median"), strict=True):
-            lengths = [results[readout, what].get(epoch) for epoch in epochs]
-            words = ["" if length is None else length.text("{:.0f}".format) for length in lengths]
-            figures = map(percent, accuracies) if of == "the mean" else [""] * len(accuracies)
-            rows.append((f"{'last state' if readout == 'last' else 'all states'}; {of}", *words, *figures))
+        rows.append(("last state" if readout == "last" else "all states", *lengths, *map(percent, accuracies)))
     return markdown(header, rows)
 
 

@@ -28,9 +28,9 @@ def draw(curves: Mapping[tuple[str, str], Sequence[Sequence[float]]]) -> Any:
                 axis.plot(epochs, [100 * value for value in values], "o-", color=f"C{number}", alpha=0.7,
                           label=name if seed == 0 else None)  # fmt: skip
         axis.set_title(title, fontsize="medium")
-        axis.set_xlabel("epoch")
+        axis.set_xlabel("epoch (a line is a seed)")
         axis.set_xticks(range(1, max(len(values) for lines in curves.values() for values in lines) + 1))
-    figure.axes[0].set_ylabel("validation accuracy, %; a line is a seed")
+    figure.axes[0].set_ylabel("validation accuracy, %")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(OPTIMIZERS))
     return figure
 
