@@ -7,7 +7,7 @@ from experiments.common import Study, by, markdown, over_seeds, percent
 from rnn_imdb.results import Job, Spread, spread
 
 SWEEPS = ("sweep_rnn.yaml", "sweep_dense_500.yaml", "sweep_dense_200.yaml", "sweep_conv.yaml")
-LENGTHS = (25, 50, 100, 200, 350, 500, 1000)
+LENGTHS = (50, 200, 500, 1000)
 NAMES = {
     ("rnn", "last"): "RNN, last state",
     ("rnn", "mean"): "RNN, mean of all states",
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for (encoder, readout, trained), same in by(jobs, "model.encoder", "model.readout", "data.sequence_length").items():
         name = NAMES[encoder, readout]
         cells = []
-        for length in LENGTHS[:: 6 if study.short else 1]:
+        for length in LENGTHS[:: 3 if study.short else 1]:
             found = [accuracy(study, job, length) for job in same]
             values = [value for value in found if value is not None]
             raw += [
