@@ -3,6 +3,7 @@
 import csv
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
