@@ -331,7 +331,7 @@ def test_a_resumed_run_shows_the_same(run: Train, looked: Path) -> None:
 
 def test_fast_dev_run_keeps_nothing(run: Train) -> None:
     folder = run(*INSIGHT, "trainer.fast_dev_run=true")
-    assert sorted(path.name for path in folder.iterdir()) == [".lock", "config.yaml"]
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "config.yaml", "versions.json"]
 
 
 class Poison(L.Callback):

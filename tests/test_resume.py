@@ -280,7 +280,7 @@ def test_full_disk_leaves_the_previous_checkpoint_whole(
     def full(descriptor: int) -> None:
         nonlocal writes
         writes += 1
-        if writes == 5:
+        if writes == 6:
             raise OSError(errno.ENOSPC, "No space left on device")
         fsync(descriptor)
 
