@@ -56,11 +56,14 @@ class Classifier(nn.Module):
         self.head_dropout = nn.Dropout(head_dropout)
 
     def initialize(self, init: str, *layers: nn.Linear | nn.Conv1d) -> None:
-        """Draw embeddings, ``layers`` and the head; ``init`` is a name in ``rnn_imdb.choices.INITIALIZERS``."""
+        """Draw embeddings, ``layers`` and the head; ``init`` is a name in ``rnn_imdb.choices.INITIALIZERS``.
+
+        Pairs of words start at zero, so that one which no training review has changes nothing.
+        """
         initializer = make_initializer(init)
         initializer.embedding(self.embedding)
         if self.bigrams is not None:
-            initializer.embedding(self.bigrams)
+            nn.init.zeros_(self.bigrams.weight)
         for layer in (*layers, self.head):
             initializer.layer(layer)
 
