@@ -16,6 +16,7 @@ from rnn_imdb import config
 from rnn_imdb.errors import UserError, fail
 from rnn_imdb.help import help_text
 from rnn_imdb.interrupts import Interrupted, interruptible
+from rnn_imdb.schema import option_names, rule_of
 
 
 def run_hydra(name: str, task: Callable[[DictConfig], None]) -> None:
@@ -80,12 +81,12 @@ def _explain(error: Exception) -> str:
     cause = error.__cause__ if isinstance(error, ConfigCompositionException) else error
     key = getattr(cause, "full_key", None)
     schema = getattr(cause, "object_type", None)
-    names = config.option_names(schema)
+    names = option_names(schema)
     if key and names:
         name = key.rpartition(".")[2]
         if name not in names:
             return config.unknown_key(key, names)
-        rule = config.rule_of(schema, name)
+        rule = rule_of(schema, name)
         problem = str(cause).splitlines()[0]
         return f"{key} must be {rule.text}: {problem}" if rule else f"{key}: {problem}"
     if key and isinstance(cause, ValidationError):

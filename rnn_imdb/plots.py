@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rnn_imdb.choices import READOUTS
-from rnn_imdb.results import Configuration, Spread, is_number, spread, write_atomically
+from rnn_imdb.files import write_atomically
+from rnn_imdb.results import Configuration, Spread, is_number, spread
 
 # Okabe and Ito's colours, apart also for colour-blind readers; grey in place of yellow, which is too pale for lines
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#888888")

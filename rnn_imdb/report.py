@@ -10,6 +10,7 @@ from typing import Any
 
 from rnn_imdb.console import print_whole
 from rnn_imdb.errors import UserError, without_traceback
+from rnn_imdb.files import write_atomically
 from rnn_imdb.results import (
     MODEL_KEYS,
     Configuration,
@@ -20,11 +21,10 @@ from rnn_imdb.results import (
     read_jobs,
     short_names,
     show,
-    table,
     varied,
-    write_atomically,
     write_csv,
 )
+from rnn_imdb.results_table import table
 
 
 def write_report(jobs: Sequence[Job], folder: Path, *, title: str, command: str) -> list[Path]:

@@ -17,13 +17,15 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from rnn_imdb.config import check, conf_folder, later_options
+from rnn_imdb.config import check, conf_folder
 from rnn_imdb.console import one_line
 from rnn_imdb.errors import UserError
 from rnn_imdb.files import CONFIG, ERROR, METRICS, write_atomically
 from rnn_imdb.lock import Busy
-from rnn_imdb.results import WITHOUT_EFFECT, read_jobs, table, write_csv
+from rnn_imdb.results import WITHOUT_EFFECT, read_jobs, write_csv
+from rnn_imdb.results_table import table
 from rnn_imdb.resume import NOT_COMPARED, is_finished
+from rnn_imdb.schema import later_options
 
 _FLAGS = ("-m", "--multirun")
 # longer names are cut: the hash tells jobs apart

@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rnn_imdb import choices, cli, config
+from rnn_imdb import choices, cli, config, schema
 from rnn_imdb.errors import UserError
 from rnn_imdb.help import help_text
 
@@ -315,15 +315,15 @@ def test_an_unknown_option_of_a_group_lists_the_valid_ones(group: str) -> None:
 def test_every_ruled_option_has_a_test() -> None:
     ruled = {
         f"{group}{name}"
-        for group, schema in (
-            ("", config.TrainConfig),
-            ("data.", config.DataConfig),
-            ("model.", config.ModelConfig),
-            ("optimizer.", config.RMSpropConfig),
-            ("trainer.", config.TrainerConfig),
+        for group, kind in (
+            ("", schema.TrainConfig),
+            ("data.", schema.DataConfig),
+            ("model.", schema.ModelConfig),
+            ("optimizer.", schema.RMSpropConfig),
+            ("trainer.", schema.TrainerConfig),
         )
-        for name in config.option_names(schema)
-        if config.rule_of(schema, name)
+        for name in schema.option_names(kind)
+        if schema.rule_of(kind, name)
     }
     assert ruled <= {override.split("=")[0] for override in BAD}
 

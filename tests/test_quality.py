@@ -15,11 +15,10 @@ from tensorboard.util import tensor_util
 from torchmetrics.classification import BinaryCalibrationError
 
 from rnn_imdb.build import build_data
+from rnn_imdb.callbacks.figures import draw_confusion, draw_reliability
 from rnn_imdb.callbacks.quality import (
     Quality,
     confusion,
-    draw_confusion,
-    draw_reliability,
     mistakes_table,
     reliability,
     worst_mistakes,

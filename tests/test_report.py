@@ -23,10 +23,10 @@ from rnn_imdb.results import (
     by_configuration,
     read_jobs,
     short_names,
-    table,
     varied,
     write_csv,
 )
+from rnn_imdb.results_table import table
 
 CONFIG = {
     "data": {"source": "embedded", "root": None, "sequence_length": 500, "cache_dir": None},

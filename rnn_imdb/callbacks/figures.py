@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+from jaxtyping import Int
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from rnn_imdb.callbacks.forgetting import THRESHOLD, forgetting_curve, memory_length, typical_curve
+from rnn_imdb.callbacks.quality import BINS, CLASSES, Reliability
 from rnn_imdb.callbacks.states import ReviewStates
 from rnn_imdb.plots import COLOURS
 
@@ -14,6 +18,8 @@ BLUE, ORANGE, *_, GREY = COLOURS
 # shown below the maximum
 DECADES = 8
 LONGEST_WORD = 16
+# of the small square figures
+DPI = 130
 
 
 def draw_forgetting(norms: Tensor, *, epoch: int) -> Figure:
@@ -65,3 +71,41 @@ def _printable(word: str) -> str:
     font = get_font(findfont(FontProperties()))
     shown = "".join(letter if font.get_char_index(ord(letter)) else "\u25a1" for letter in word)
     return shown if len(shown) <= LONGEST_WORD else f"{shown[: LONGEST_WORD - 1]}…"
+
+
+def draw_reliability(found: Reliability, note: str) -> Figure:
+    """The share of positive reviews against P(positive), above a histogram of P(positive)."""
+    figure = Figure(figsize=(4.4, 5.2), dpi=DPI)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    filled = found.counts > 0
+    above.plot([0, 1], [0, 1], color="#888888", linestyle="--", linewidth=1, label="perfectly calibrated")
+    above.plot(found.probability[filled], found.positive[filled], color=COLOURS[0], marker="o", label="model")
+    above.set_ylabel("share of positive reviews")
+    middles = (np.arange(BINS) + 0.5) / BINS
+    below.bar(middles, found.counts, width=0.9 / BINS, color=COLOURS[0])
+    below.set_ylabel("reviews")
+    below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    below.set_xlabel(f"P(positive), in {BINS} bins")
+    below.set_xlim(-0.03, 1.03)
+    figure.legend(loc="outside lower center", ncols=2)
+    figure.suptitle(f"Reliability, {note}\nexpected calibration error {found.error:.4f}", fontsize=10)
+    return figure
+
+
+def draw_confusion(counts: Int[np.ndarray, "2 2"], note: str) -> Figure:
+    """Counts by class and prediction; the colour is the share of the class."""
+    figure = Figure(figsize=(4.4, 4.2), dpi=DPI)
+    axis = figure.subplots()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), share in np.ndenumerate(shares):
+        text = f"{counts[row, column]:,}\n{share:.1%} of {CLASSES[row]}"
+        axis.text(column, row, text, ha="center", va="center", color="white" if share > 0.5 else "black")
+    axis.set_xticks(range(2), CLASSES)
+    axis.set_yticks(range(2), CLASSES, rotation=90, va="center")
+    axis.set_xlabel("prediction")
+    axis.set_ylabel("class")
+    axis.grid(False)
+    axis.spines[:].set_visible(False)
+    figure.suptitle(f"Confusion, {note}\naccuracy {counts.trace() / counts.sum():.2%}", fontsize=10)
+    return figure

@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from rnn_imdb.callbacks.insight import Insight, boards, sample
+from rnn_imdb.callbacks.insight import Insight, boards, last_step, sample, show
 from rnn_imdb.classifier import ReviewClassifier
 from rnn_imdb.data import IMDBDataModule
 
@@ -40,7 +40,7 @@ class ForgettingCurve(Insight):
             from rnn_imdb.callbacks.figures import draw_forgetting
 
             epoch = trainer.current_epoch + 1
-            self.show(trainer, "insight/forgetting", lambda: draw_forgetting(norms, epoch=epoch))
+            show(trainer, "insight/forgetting", lambda: draw_forgetting(norms, epoch=epoch), last_step(trainer))
 
 
 def influence(classifier: ReviewClassifier, tokens: Int64[Tensor, "batch time"]) -> Float[Tensor, "batch time"]:

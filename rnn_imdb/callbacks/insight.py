@@ -60,17 +60,6 @@ class Insight(L.Callback):
         for logger in trainer.loggers:
             logger.log_metrics(scalars, step=last_step(trainer))
 
-    def show(self, trainer: L.Trainer, tag: str, draw: "Callable[[], Figure]") -> None:
-        """Draw for each TensorBoard."""
-        # half a second to import
-        from matplotlib import style
-
-        from rnn_imdb.plots import STYLE
-
-        with style.context(STYLE, after_reset=True):
-            for board in boards(trainer):
-                board.add_figure(tag, draw(), last_step(trainer))
-
 
 def _recurrent(module: L.LightningModule) -> ReviewClassifier | None:
     classifier = module.classifier
@@ -86,6 +75,18 @@ def last_step(trainer: L.Trainer) -> int:
 def boards(trainer: L.Trainer) -> list[SummaryWriter]:
     """Where figures go: nowhere in a ``fast_dev_run``, or without TensorBoard."""
     return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def show(trainer: L.Trainer, tag: str, draw: "Callable[[], Figure]", step: int) -> None:
+    """Draw for each TensorBoard."""
+    # half a second to import
+    from matplotlib import style
+
+    from rnn_imdb.plots import STYLE
+
+    with style.context(STYLE, after_reset=True):
+        for board in boards(trainer):
+            board.add_figure(tag, draw(), step)
 
 
 def sample(split: Split, reviews: int, device: torch.device) -> Tensor:

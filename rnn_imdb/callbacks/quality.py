@@ -8,15 +8,11 @@ import lightning.pytorch as L
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from lightning.pytorch.loggers import TensorBoardLogger
-from matplotlib import style
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 from torchmetrics.utilities.distributed import gather_all_tensors
 
+from rnn_imdb.callbacks.insight import boards, last_step, show
 from rnn_imdb.data import IMDBDataModule
-from rnn_imdb.plots import COLOURS, STYLE
 from rnn_imdb.text import PAD_INDEX, Vocabulary
 
 # as many as the metric test/calibration_error has
@@ -24,7 +20,6 @@ BINS = 15
 CLASSES = ("negative", "positive")
 # characters in a line of a mistake's text
 LINE = 80
-DPI = 130
 
 
 class Quality(L.Callback):
@@ -64,8 +59,7 @@ class Quality(L.Callback):
         self._logits.append(outputs)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # the scalars of a validation stand at the last step before it, too
-        self._show(trainer, "validation", trainer.val_dataloaders, trainer.global_step - 1)
+        self._show(trainer, "validation", trainer.val_dataloaders, last_step(trainer))
 
     def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._logits.clear()
@@ -85,10 +79,12 @@ class Quality(L.Callback):
         positions = torch.from_numpy(np.concatenate(list(loader.sampler))[: len(logits)]).to(logits.device)
         if trainer.world_size > 1:
             logits, positions = (torch.cat(gather_all_tensors(values)) for values in (logits, positions))
-        boards = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         # of logits that are no numbers there is nothing to see, and the loss says so
-        if not (boards and trainer.is_global_zero and logits.isfinite().all()):
+        if not (boards(trainer) and trainer.is_global_zero and logits.isfinite().all()):
             return
+        # matplotlib takes half a second to import
+        from rnn_imdb.callbacks.figures import draw_confusion, draw_reliability
+
         data: IMDBDataModule = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue] Lightning sets it
         split, rows = data.split(stage), positions.cpu().numpy()
         labels, probabilities = split.labels[rows], logits.sigmoid().cpu().numpy()
@@ -97,14 +93,12 @@ class Quality(L.Callback):
         table = mistakes_table(
             split.tokens[rows[worst]], labels[worst], probabilities[worst], data.vocabulary, self.words
         )
-        with style.context(STYLE, after_reset=True):
-            for board in boards:
-                board.add_pr_curve(f"{stage}/precision_recall", labels, probabilities, step)
-                board.add_figure(
-                    f"{stage}/reliability", draw_reliability(reliability(probabilities, labels), note), step
-                )
-                board.add_figure(f"{stage}/confusion", draw_confusion(confusion(probabilities, labels), note), step)
-                board.add_text(f"{stage}/mistakes", table, step)
+        for board in boards(trainer):
+            board.add_pr_curve(f"{stage}/precision_recall", labels, probabilities, step)
+            board.add_text(f"{stage}/mistakes", table, step)
+        found, counts = reliability(probabilities, labels), confusion(probabilities, labels)
+        show(trainer, f"{stage}/reliability", lambda: draw_reliability(found, note), step)
+        show(trainer, f"{stage}/confusion", lambda: draw_confusion(counts, note), step)
 
 
 @dataclass(frozen=True)
@@ -178,41 +172,3 @@ def mistakes_table(
 def _literal(text: str) -> str:
     """``text`` as Markdown that shows it unchanged: a number in place of all that could have a meaning."""
     return "".join(c if c.isalnum() or c in " .,!?'…" else f"&#{ord(c)};" for c in text)
-
-
-def draw_reliability(found: Reliability, note: str) -> Figure:
-    """The share of positive reviews against P(positive), above a histogram of P(positive)."""
-    figure = Figure(figsize=(4.4, 5.2), dpi=DPI)
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    filled = found.counts > 0
-    above.plot([0, 1], [0, 1], color="#888888", linestyle="--", linewidth=1, label="perfectly calibrated")
-    above.plot(found.probability[filled], found.positive[filled], color=COLOURS[0], marker="o", label="model")
-    above.set_ylabel("share of positive reviews")
-    middles = (np.arange(BINS) + 0.5) / BINS
-    below.bar(middles, found.counts, width=0.9 / BINS, color=COLOURS[0])
-    below.set_ylabel("reviews")
-    below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-    below.set_xlabel(f"P(positive), in {BINS} bins")
-    below.set_xlim(-0.03, 1.03)
-    figure.legend(loc="outside lower center", ncols=2)
-    figure.suptitle(f"Reliability, {note}\nexpected calibration error {found.error:.4f}", fontsize=10)
-    return figure
-
-
-def draw_confusion(counts: Int[np.ndarray, "2 2"], note: str) -> Figure:
-    """Counts by class and prediction; the colour is the share of the class."""
-    figure = Figure(figsize=(4.4, 4.2), dpi=DPI)
-    axis = figure.subplots()
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), share in np.ndenumerate(shares):
-        text = f"{counts[row, column]:,}\n{share:.1%} of {CLASSES[row]}"
-        axis.text(column, row, text, ha="center", va="center", color="white" if share > 0.5 else "black")
-    axis.set_xticks(range(2), CLASSES)
-    axis.set_yticks(range(2), CLASSES, rotation=90, va="center")
-    axis.set_xlabel("prediction")
-    axis.set_ylabel("class")
-    axis.grid(False)
-    axis.spines[:].set_visible(False)
-    figure.suptitle(f"Confusion, {note}\naccuracy {counts.trace() / counts.sum():.2%}", fontsize=10)
-    return figure

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rnn_imdb.cache import Split
-from rnn_imdb.callbacks.insight import Insight, boards, last_step, sample, to_tokens
+from rnn_imdb.callbacks.insight import Insight, boards, last_step, sample, show, to_tokens
 from rnn_imdb.cell import LinearCell
 from rnn_imdb.classifier import ReviewClassifier
 from rnn_imdb.data import IMDBDataModule
@@ -78,7 +78,8 @@ class StateHealth(Insight):
         from rnn_imdb.callbacks.figures import draw_states
 
         reviews = [review_states(classifier, data, position) for position in short_reviews(split)]
-        self.show(trainer, "insight/states", lambda: draw_states(reviews, epoch=trainer.current_epoch + 1))
+        epoch = trainer.current_epoch + 1
+        show(trainer, "insight/states", lambda: draw_states(reviews, epoch=epoch), last_step(trainer))
         parts = {
             "A_recurrent": cell.recurrent_weight,
             "A_input": cell.input_weight,

@@ -25,12 +25,16 @@ def scan(
     and dL/dprojected_t = δ_t, dL/dW = Σ_t δ_t h_{t-1}^T (one product over all steps and rows), dL/dh_0 = c_0.
     Werbos, Backpropagation through time (1990).
     """
-    return _TanhScan.apply(projected, weight, initial_state, mask)  # pyright: ignore[reportReturnType]
+    return Recurrence.apply(projected, weight, initial_state, mask, True)  # pyright: ignore[reportReturnType]
 
 
-class _TanhScan(torch.autograd.Function):
+class Recurrence(torch.autograd.Function):
+    """With tanh, or linear: then the slope 1 - h_t² of the equations above is 1."""
+
     @staticmethod
-    def forward(ctx: Any, projected: Tensor, weight: Tensor, initial_state: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any, projected: Tensor, weight: Tensor, initial_state: Tensor, mask: Tensor | None, tanh: bool
+    ) -> Tensor:
         time = projected.shape[1]
         # time first, so that each step is one contiguous block; slot 0 is the initial state
         states = projected.new_empty(time + 1, *initial_state.shape)  # (T+1, B, H)
@@ -38,10 +42,13 @@ class _TanhScan(torch.autograd.Function):
         states[1:] = projected.transpose(0, 1)
         transposed = weight.T
         for t in range(1, time + 1):
-            states[t].addmm_(states[t - 1], transposed).tanh_()
+            states[t].addmm_(states[t - 1], transposed)
+            if tanh:
+                states[t].tanh_()
             if mask is not None:
                 torch.where(mask[:, t - 1, None], states[t], states[t - 1], out=states[t])
         ctx.save_for_backward(states, weight, mask)
+        ctx.tanh = tanh
         return states[1:].transpose(0, 1)
 
     @staticmethod
@@ -52,19 +59,21 @@ class _TanhScan(torch.autograd.Function):
         time = len(states) - 1
         # δ is filled in where the gradient of the states stood
         delta = grad_states.transpose(0, 1).clone(memory_format=torch.contiguous_format)  # (T, B, H)
-        slope = 1 - states[1:].square()
+        slope = 1 - states[1:].square() if ctx.tanh else None
         chain = torch.zeros_like(states[0])
         for t in range(time - 1, -1, -1):
             if mask is None:
                 if t < time - 1:
                     delta[t].addmm_(delta[t + 1], weight)
-                delta[t].mul_(slope[t])
+                if slope is not None:
+                    delta[t].mul_(slope[t])
             else:
                 real = mask[:, t, None]
                 reaching = delta[t] + chain
-                torch.mul(reaching * slope[t], real, out=delta[t])
+                # not a product with the mask: a linear recurrence may have overflowed at a masked step
+                delta[t] = torch.where(real, reaching if slope is None else reaching * slope[t], 0)
                 chain = torch.where(real, delta[t] @ weight, reaching)
         if mask is None:
             chain = delta[0] @ weight
         grad_weight = delta.flatten(0, 1).T @ states[:-1].flatten(0, 1)
-        return delta.transpose(0, 1), grad_weight, chain, None
+        return delta.transpose(0, 1), grad_weight, chain, None, None

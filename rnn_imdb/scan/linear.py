@@ -1,13 +1,10 @@
-"""The linear recurrence over a whole sequence, its backward pass derived by hand: any device, any floating dtype."""
+"""The linear recurrence over a whole sequence: any device, any floating dtype."""
 
-from typing import Any
-
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from rnn_imdb.scan import check_inputs
+from rnn_imdb.scan.bptt import Recurrence
 
 
 def linear_scan(
@@ -20,54 +17,9 @@ def linear_scan(
 
         h_t = projected_t + W h_{t-1}        h_t = h_{t-1} where ``mask`` is False
 
-    The backward pass is that of ``rnn_imdb.scan.bptt`` with a slope of one: from g_t = dL/dh_t and c_T = 0,
-
-        r_t = g_t + c_t
-        δ_t = r_t        c_{t-1} = W^T δ_t          where the step is real
-        δ_t = 0          c_{t-1} = r_t              where it is masked
-
-    and dL/dprojected_t = δ_t, dL/dW = Σ_t δ_t h_{t-1}^T, dL/dh_0 = c_0. Arguments, result and errors are those of
-    ``rnn_imdb.scan.tanh_scan``. With eigenvalues of W outside the unit circle long sequences may overflow to inf.
+    Arguments, result and errors are those of ``rnn_imdb.scan.tanh_scan``; the backward pass is that of
+    ``rnn_imdb.scan.bptt`` with a slope of one. With eigenvalues of W outside the unit circle long sequences may
+    overflow to inf.
     """
     check_inputs(projected, weight, initial_state, mask)
-    return _LinearScan.apply(projected, weight, initial_state, mask)  # pyright: ignore[reportReturnType]
-
-
-class _LinearScan(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, projected: Tensor, weight: Tensor, initial_state: Tensor, mask: Tensor | None) -> Tensor:
-        time = projected.shape[1]
-        # time first, so that each step is one contiguous block; slot 0 is the initial state
-        states = projected.new_empty(time + 1, *initial_state.shape)  # (T+1, B, H)
-        states[0] = initial_state
-        states[1:] = projected.transpose(0, 1)
-        transposed = weight.T
-        for t in range(1, time + 1):
-            states[t].addmm_(states[t - 1], transposed)
-            if mask is not None:
-                torch.where(mask[:, t - 1, None], states[t], states[t - 1], out=states[t])
-        ctx.save_for_backward(states, weight, mask)
-        return states[1:].transpose(0, 1)
-
-    @staticmethod
-    @once_differentiable
-    # one output, so one gradient
-    def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        states, weight, mask = ctx.saved_tensors
-        time = len(states) - 1
-        # r, and then δ, is filled in where the gradient of the states stood
-        delta = grad_states.transpose(0, 1).clone(memory_format=torch.contiguous_format)  # (T, B, H)
-        chain = torch.zeros_like(states[0])
-        for t in range(time - 1, -1, -1):
-            if mask is None:
-                if t < time - 1:
-                    delta[t].addmm_(delta[t + 1], weight)
-            else:
-                real = mask[:, t, None]
-                reaching = delta[t] + chain
-                delta[t] = reaching.masked_fill(~real, 0)
-                chain = torch.where(real, delta[t] @ weight, reaching)
-        if mask is None:
-            chain = delta[0] @ weight
-        grad_weight = delta.flatten(0, 1).T @ states[:-1].flatten(0, 1)
-        return delta.transpose(0, 1), grad_weight, chain, None
+    return Recurrence.apply(projected, weight, initial_state, mask, False)  # pyright: ignore[reportReturnType]
