@@ -104,6 +104,7 @@ class IMDBDataModule(L.LightningDataModule):
         truncation: ``pre``, ``post`` or ``both``.
         first_words, last_words: the model reads only so many words of a row; at most one of them. ``split`` has all.
         split_seed: division into splits.
+        split_by: ``review``, or ``neighbours``: a film's reviews of a class stay in one split.
         batch_size, evaluation_batch_size: reviews in a batch of training, and of validation and test.
         seed: order of the training batches.
         vocabulary: words to encode with instead of the training split's own.
@@ -126,6 +127,7 @@ class IMDBDataModule(L.LightningDataModule):
         first_words: int | None = None,
         last_words: int | None = None,
         split_seed: int = 0,
+        split_by: str = "review",
         batch_size: int = 32,
         evaluation_batch_size: int = 250,
         seed: int = 0,
@@ -133,7 +135,7 @@ class IMDBDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.source = make_source(source, root=root, reviews_per_class=reviews_per_class)
-        self.encoding = Encoding(vocabulary_size, sequence_length, padding, truncation, split_seed)
+        self.encoding = Encoding(vocabulary_size, sequence_length, padding, truncation, split_seed, split_by)
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else platformdirs.user_cache_path("rnn_imdb")
         self.first_words = first_words
         self.last_words = last_words

@@ -195,9 +195,10 @@ def _code(text: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m rnn_imdb.report",
-        description="Write results.csv, summary.md (mean ± sd over seeds, best by validation) and plots of a sweep.",
-        epilog="Examples:  python -m rnn_imdb.report experiments/runs/capacity\n"
-        "           python -m rnn_imdb.report experiments/runs/capacity --output experiments/capacity",
+        description="Write results.csv, summary.md (mean ± sd over seeds, best by validation) and\nplots of a sweep.",
+        epilog="Examples:\n"
+        "  python -m rnn_imdb.report experiments/runs/capacity\n"
+        "  python -m rnn_imdb.report experiments/runs/capacity --output capacity",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("sweep", type=Path, metavar="SWEEP_FOLDER", help="a folder of run folders, or one run folder")

@@ -83,6 +83,7 @@ class DataConfig:
     first_words: int | None = _words()
     last_words: int | None = _words()
     split_seed: int = _between(0, 2**32 - 1)
+    split_by: str = _one_of("review", "neighbours", earlier="review")
     batch_size: int = _between(1, 25_000)
     evaluation_batch_size: int = _between(1, 25_000)
 
@@ -220,6 +221,7 @@ EVALUATION_DATA = (
     "reviews_per_class",
     "cache_dir",
     "split_seed",
+    "split_by",
     "sequence_length",
     "padding",
     "truncation",

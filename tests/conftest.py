@@ -73,7 +73,7 @@ def compose(name: str, *overrides: str) -> DictConfig:
 def forget_later_options(saved: dict[str, Any]) -> None:
     """Make a configuration one of the first version."""
     for group, names in {
-        "data": ("first_words", "last_words"),
+        "data": ("first_words", "last_words", "split_by"),
         "model": (
             *(
                 "encoder",

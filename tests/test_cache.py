@@ -114,6 +114,7 @@ def test_the_largest_vocabulary_fits_16_bits() -> None:
         {"padding": "post"},
         {"truncation": "post"},
         {"split_seed": 1},
+        {"split_by": "neighbours"},
     ],
     ids=lambda changed: next(iter(changed)),
 )
@@ -159,11 +160,12 @@ def test_an_empty_review_is_all_padding() -> None:
     assert sum((split.tokens == 0).all(axis=1).sum() for split in encode(source, SMALL).splits.values()) == 40
 
 
-def test_splits_are_stratified_disjoint_and_complete() -> None:
+@pytest.mark.parametrize("by", ["review", "neighbours"])
+def test_splits_are_stratified_disjoint_and_complete(by: str) -> None:
     reviews = [
         Review("", label, half) for half in ("train", "test") for label, n in ((0, 50), (1, 150)) for _ in range(n)
     ]
-    parts = split_reviews(reviews, AclImdbReviews.fractions, 3)
+    parts = split_reviews(reviews, AclImdbReviews.fractions, 3, by=by)
     counts = {name: Counter((reviews[i].half, reviews[i].label) for i in part) for name, part in parts.items()}
     assert counts == {
         "train": {("train", 0): 40, ("train", 1): 120},
@@ -173,13 +175,24 @@ def test_splits_are_stratified_disjoint_and_complete() -> None:
     assert sorted(np.concatenate(list(parts.values()))) == list(range(len(reviews)))
 
 
-def test_splits_depend_on_the_split_seed_alone() -> None:
+def test_a_split_by_neighbours_takes_one_run() -> None:
+    reviews = [Review("", label, half) for half in ("train", "test") for label in (0, 1) for _ in range(100)]
+    parts = split_reviews(reviews, AclImdbReviews.fractions, 0, by="neighbours")
+    for label in (0, 1):
+        taken = np.isin(np.arange(100 * label, 100 * label + 100), parts["validation"])
+        # one run of 20, which may go over the end
+        assert taken.sum() == 20
+        assert (taken != np.roll(taken, 1)).sum() == 2
+
+
+@pytest.mark.parametrize("by", ["review", "neighbours"])
+def test_splits_depend_on_the_split_seed_alone(by: str) -> None:
     source = listed(200)
     np.random.seed(1)
-    first = split_reviews(source.reviews, source.fractions, 0)
+    first = split_reviews(source.reviews, source.fractions, 0, by=by)
     np.random.seed(2)
-    again = split_reviews(source.reviews, source.fractions, 0)
-    other = split_reviews(source.reviews, source.fractions, 1)
+    again = split_reviews(source.reviews, source.fractions, 0, by=by)
+    other = split_reviews(source.reviews, source.fractions, 1, by=by)
     for name in SPLITS:
         np.testing.assert_array_equal(first[name], again[name])
         assert set(first[name]) != set(other[name])

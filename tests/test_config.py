@@ -132,6 +132,7 @@ GOOD = [
     *(f"optimizer.schedule={name}" for name in ("constant", *choices.SCHEDULES)),
     "optimizer.label_smoothing=0.5",
     "data.truncation=both",
+    "data.split_by=neighbours",
     "data.first_words=1",
     "data.last_words=20000",
     "data.last_words=null",
@@ -236,6 +237,7 @@ BAD = {
     "data.source=imdb": r"data\.source must be one of embedded, aclimdb, got 'imdb'",
     "optimizer.schedule=step": r"schedule must be one of constant, linear, cosine, one_cycle, got 'step'",
     "data.padding=left": r"data\.padding must be one of pre, post, got 'left'",
+    "data.split_by=word": r"data\.split_by must be one of review, neighbours, got 'word'",
     "data.truncation=left": r"data\.truncation must be one of pre, post, both, got 'left'",
     "optimizer.name=lion": r"optimizer\.name must be one of rmsprop, adam, adamw, sgd, got 'lion'",
     "trainer.precision=8": r"trainer\.precision must be one of 32-true, .*16-mixed, got '8'",
@@ -341,6 +343,14 @@ def test_help_names_every_option(name: str) -> None:
     text = help_text(cli._root(name), name)
     result = composed("train") if name == "train" else composed("evaluate", "checkpoint=run")
     assert [key for key in options(result) if not re.search(rf"^ *{key}[:=]", text, re.MULTILINE)] == []
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "benchmark"])
+def test_help_says_what_every_option_means(name: str) -> None:
+    lines = help_text(cli._root(name), name).splitlines()
+    options = [line for line in lines if re.match(r" *(?!usage)\w+: +\S", line) and "_target_" not in line]
+    assert len(options) > 10
+    assert [line for line in options if "  # " not in line] == []
 
 
 @pytest.mark.parametrize("name", ["train", "evaluate"])

