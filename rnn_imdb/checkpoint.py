@@ -12,8 +12,10 @@ from torch import Tensor
 
 from rnn_imdb.cache import Split
 from rnn_imdb.classifier import Classifier
+from rnn_imdb.embedding import frequent_pairs
 from rnn_imdb.encoders import make_classifier
 from rnn_imdb.errors import UserError
+from rnn_imdb.schema import without_removed
 from rnn_imdb.text import Vocabulary
 from rnn_imdb.versions import versions
 
@@ -32,6 +34,7 @@ class Checkpoint:
         path: the file.
         config: the training's configuration, as plain dictionaries.
         vocabulary: the words of the model.
+        pairs: the pairs of words that have vectors.
         training_ids: ids of the reviews it was trained on, ``rnn_imdb.cache.Split.ids``.
         epoch: number of the epoch that it ends, from 0.
         step: number of training steps before it.
@@ -41,6 +44,7 @@ class Checkpoint:
     path: Path
     config: dict[str, Any]
     vocabulary: Vocabulary
+    pairs: Tensor
     training_ids: np.ndarray
     epoch: int
     step: int
@@ -49,6 +53,7 @@ class Checkpoint:
     def classifier(self) -> Classifier:
         """The model with its weights, in evaluation mode on the CPU."""
         classifier = build_classifier(self.config, len(self.vocabulary))
+        classifier.pairs = self.pairs
         try:
             classifier.load_state_dict(self.weights)
         except RuntimeError as error:
@@ -69,6 +74,7 @@ def record(config: DictConfig, vocabulary: Vocabulary, training: Split) -> dict[
         "format": FORMAT,
         "config": OmegaConf.to_container(config, resolve=True),
         "vocabulary": vocabulary.words,
+        "pairs": frequent_pairs(training.tokens, config.model.bigrams),
         # torch stores no unsigned 64-bit tensors safely in every version, and only equality counts
         "training_ids": torch.from_numpy(training.ids.view(np.int64).copy()),
         "versions": versions(),
@@ -121,8 +127,19 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
             if name.startswith(_PREFIX)
         }
         ids = own["training_ids"].numpy().view(np.uint64)
-        vocabulary = Vocabulary(own["vocabulary"])
-        return Checkpoint(path, own["config"], vocabulary, ids, content["epoch"], content["global_step"], weights)
+        config = without_removed(own["config"])
+        # earlier versions wrote none
+        has_pairs = config["model"].get("bigrams", 0) > 0
+        return Checkpoint(
+            path,
+            config,
+            Vocabulary(own["vocabulary"]),
+            own["pairs"] if has_pairs else torch.empty(0, dtype=torch.int64),
+            ids,
+            content["epoch"],
+            content["global_step"],
+            weights,
+        )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
             f"{path} must be a checkpoint of rnn_imdb, but {error} is missing or wrong: {remedy}"

@@ -18,7 +18,7 @@ from rnn_imdb.text import PAD_INDEX
 class Classifier(nn.Module):
     """P(positive) = σ(w · features + c), with the features of a review from its embedded words
 
-        x_t = embedding[token_t]  (+ bigrams[hash(token_{t-1}, token_t)])
+        x_t = embedding[token_t]  (+ bigrams[token_{t-1}, token_t])
 
     A class of its own adds what makes the features, then ``head``, then calls ``initialize``. Nothing is dropped but
     in training.
@@ -27,11 +27,15 @@ class Classifier(nn.Module):
         vocabulary_size: number of words, V.
         embedding_dim: E.
         mask_padding: whether padding (token 0) is skipped; in the lecture's models it is an ordinary word.
-        bigram_buckets: rows that the pairs of neighbouring words share; 0 for no pairs.
+        bigrams: how many pairs of neighbouring words have a vector of their own.
         word_dropout: share of the words replaced by ``<unk>``.
         embedding_dropout: share of the components of x_t set to zero, the same at all steps of a review.
         head_dropout: share of the features set to zero. Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov,
             Dropout: A Simple Way to Prevent Neural Networks from Overfitting (2014).
+
+    Attributes:
+        pairs: the pairs of words that have one, as ``rnn_imdb.embedding.frequent_pairs`` gives them: a part of the
+            model's vocabulary, set after construction; none at first.
     """
 
     head: nn.Linear
@@ -42,7 +46,7 @@ class Classifier(nn.Module):
         embedding_dim: int,
         *,
         mask_padding: bool,
-        bigram_buckets: int = 0,
+        bigrams: int = 0,
         word_dropout: float = 0.0,
         embedding_dropout: float = 0.0,
         head_dropout: float = 0.0,
@@ -52,13 +56,14 @@ class Classifier(nn.Module):
         self.word_dropout = word_dropout
         self.embedding_dropout = embedding_dropout
         self.embedding = nn.Embedding(vocabulary_size, embedding_dim)
-        self.bigrams = nn.Embedding(bigram_buckets, embedding_dim) if bigram_buckets else None
+        self.bigrams = nn.Embedding(bigrams, embedding_dim) if bigrams else None
+        self.pairs = torch.empty(0, dtype=torch.int64)
         self.head_dropout = nn.Dropout(head_dropout)
 
     def initialize(self, init: str, *layers: nn.Linear | nn.Conv1d) -> None:
         """Draw embeddings, ``layers`` and the head; ``init`` is a name in ``rnn_imdb.choices.INITIALIZERS``.
 
-        Pairs of words start at zero, so that one which no training review has changes nothing.
+        Pairs of words start at zero: at first a pair says no more than its words.
         """
         initializer = make_initializer(init)
         initializer.embedding(self.embedding)
@@ -80,7 +85,7 @@ class Classifier(nn.Module):
         tokens = self.drop_words(tokens)
         inputs = lookup(self.embedding.weight, tokens)
         if self.bigrams is not None:
-            inputs = inputs + bigrams(tokens, self.bigrams.weight)
+            inputs = inputs + bigrams(tokens, self.pairs.to(tokens.device), self.bigrams.weight)
         dropping = self.training and self.embedding_dropout
         return drop_components(inputs, self.embedding_dropout) if dropping else inputs
 
@@ -124,7 +129,7 @@ class ReviewClassifier(Classifier):
         init: a name in ``rnn_imdb.choices.INITIALIZERS``.
         spectral_radius: of the recurrence at its start; None leaves it as drawn.
         recurrent: False holds the recurrent part of A at zero.
-        shared: ``bigram_buckets`` and what is dropped, as for ``Classifier``.
+        shared: ``bigrams`` and what is dropped, as for ``Classifier``.
     """
 
     def __init__(

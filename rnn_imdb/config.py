@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rnn_imdb.choices import LINEAR_SCANS
 from rnn_imdb.errors import UserError
-from rnn_imdb.schema import SCHEMAS, TrainConfig, TrainerConfig
+from rnn_imdb.schema import SCHEMAS, TrainConfig, TrainerConfig, without_removed
 
 
 def restore(saved: dict[str, Any]) -> DictConfig:
@@ -24,7 +24,7 @@ def restore(saved: dict[str, Any]) -> DictConfig:
     optimizer: str = saved["optimizer"]["name"]
     groups = {name: name for name in ("data", "model", "trainer", "sweep")}
     groups["optimizer"] = "adam" if optimizer == "adamw" else optimizer
-    for name, value in saved.items():
+    for name, value in without_removed(saved).items():
         if name in groups:
             node = OmegaConf.structured(SCHEMAS[groups[name]])
             # beyond the schema stands what was passed on to Lightning

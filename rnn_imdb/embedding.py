@@ -1,5 +1,6 @@
 """From tokens to the vectors that an encoder reads: pairs of words, and the noise of a training."""
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -8,31 +9,34 @@ from torch.nn import functional as F
 from rnn_imdb.inputs import lookup
 from rnn_imdb.text import PAD_INDEX, UNKNOWN_INDEX
 
-# odd, so that the product is one-to-one, and small enough for 32 bits of words to stay below 2^63
-_FACTOR = 0x45D9F3B
+# words are below 2^16, so that a pair of them is one number
+_FACTOR = 2**16
 
 
-def bucket(
-    before: Int[Tensor, "batch time"], token: Int[Tensor, "batch time"], buckets: int
-) -> Int[Tensor, "batch time"]:
-    """The row that stands for a pair of words (below 2^16 each): a hash in 0 .. ``buckets`` - 1, everywhere the same.
+def frequent_pairs(rows: Int[np.ndarray, "reviews time"], most: int) -> Int[Tensor, " pairs"]:
+    """The ``most`` most frequent pairs of neighbouring words in ``rows``, padding left out, as sorted numbers.
 
-    Weinberger, Dasgupta, Langford, Smola and Attenberg, Feature Hashing for Large Scale Multitask Learning (2009).
+    A pair is 2^16 · first word + second word; of equally frequent ones the smaller numbers are taken.
     """
-    product = (before * 2**16 + token) * _FACTOR
-    return (product ^ (product >> 29)) % buckets
+    words = rows.astype(np.int64)
+    numbers = words[:, :-1] * _FACTOR + words[:, 1:]
+    real = (words[:, :-1] != PAD_INDEX) & (words[:, 1:] != PAD_INDEX)
+    pairs, counts = np.unique(numbers[real], return_counts=True)
+    return torch.from_numpy(np.sort(pairs[np.argsort(-counts, kind="stable")[:most]]))
 
 
 def bigrams(
-    tokens: Int[Tensor, "batch time"], table: Float[Tensor, "buckets embedding"]
+    tokens: Int[Tensor, "batch time"], pairs: Int[Tensor, " pairs"], table: Float[Tensor, "rows embedding"]
 ) -> Float[Tensor, "batch time embedding"]:
-    """table[bucket(token_{t-1}, token_t)]; zeros at the first word and where one of the two is padding.
+    """The row of ``table`` that stands for (token_{t-1}, token_t), zeros where that is none of ``pairs``.
 
-    Joulin, Grave, Bojanowski and Mikolov, Bag of Tricks for Efficient Text Classification (2016).
+    Wang and Manning, Baselines and Bigrams: Simple, Good Sentiment and Topic Classification (2012).
     """
-    before = F.pad(tokens[:, :-1], (1, 0), value=PAD_INDEX)
-    missing = (tokens == PAD_INDEX) | (before == PAD_INDEX)
-    return lookup(table, bucket(before, tokens, len(table))).masked_fill(missing[:, :, None], 0)
+    if not len(pairs):
+        return table.new_zeros(*tokens.shape, table.shape[1])
+    numbers = F.pad(tokens[:, :-1], (1, 0), value=PAD_INDEX) * _FACTOR + tokens
+    rows = torch.searchsorted(pairs, numbers).clamp(max=len(pairs) - 1)
+    return lookup(table, rows).masked_fill((pairs[rows] != numbers)[:, :, None], 0)
 
 
 def drop_words(tokens: Int[Tensor, "batch time"], rate: float) -> Int[Tensor, "batch time"]:

@@ -25,7 +25,7 @@ class DenseClassifier(Classifier):
         state_dim: hidden units, H.
         mask_padding: whether padding (token 0) is skipped.
         init: a name in ``rnn_imdb.choices.INITIALIZERS``.
-        shared: ``bigram_buckets`` and what is dropped, as for ``Classifier``.
+        shared: ``bigrams`` and what is dropped, as for ``Classifier``.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ConvClassifier(Classifier):
         kernel_size: words in a window, K.
         mask_padding: whether padding (token 0) is skipped.
         init: a name in ``rnn_imdb.choices.INITIALIZERS``.
-        shared: ``bigram_buckets`` and what is dropped, as for ``Classifier``.
+        shared: ``bigrams`` and what is dropped, as for ``Classifier``.
     """
 
     def __init__(

@@ -105,7 +105,7 @@ class ModelConfig:
         "null, or a number above 0, at most 1,000", lambda value: value is None or 0 < value <= 1000, earlier=None
     )
     kernel_size: int = _between(1, 100, earlier=5)
-    bigram_buckets: int = _between(0, 10_000_000, earlier=0)
+    bigrams: int = _between(0, 1_000_000, earlier=0)
     word_dropout: float = _dropout()
     embedding_dropout: float = _dropout()
     head_dropout: float = _dropout()
@@ -270,6 +270,20 @@ SCHEMAS = {
     "sweep": SweepConfig,
     "trainer": TrainerConfig,
 }
+
+
+# what an earlier version knew, with the value that had no effect
+REMOVED = {"model": {"bigram_buckets": 0}}
+
+
+def without_removed(saved: dict[str, Any]) -> dict[str, Any]:
+    """A saved configuration without options that are gone, where they had no effect."""
+    return {
+        group: {name: value for name, value in options.items() if REMOVED[group].get(name, ...) != value}
+        if group in REMOVED
+        else options
+        for group, options in saved.items()
+    }
 
 
 def later_options() -> dict[str, dict[str, Any]]:

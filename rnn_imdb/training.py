@@ -70,6 +70,7 @@ def _train(config: DictConfig, folder: Path) -> dict[str, Any]:
     done = open_checkpoint(last).step if last.is_file() else None
     table = EpochTable()
     content = record(config, data.vocabulary, data.split("train"))
+    module.classifier.pairs = content["pairs"]
     trainer = build_trainer(
         config,
         folder,

@@ -14,8 +14,10 @@ import torch
 from conftest import compose, forget_later_options
 
 from rnn_imdb import predict as predict_command
+from rnn_imdb.build import build_data
 from rnn_imdb.checkpoint import BEST, LAST, open_checkpoint
 from rnn_imdb.console import one_line
+from rnn_imdb.embedding import frequent_pairs
 from rnn_imdb.errors import UserError
 from rnn_imdb.evaluation import evaluate
 from rnn_imdb.predict import predict
@@ -161,6 +163,22 @@ def test_checkpoint_of_an_earlier_version_opens(trained: Path, tmp_path: Path) -
     assert scored["test/loss"] == metrics_of(trained)["test/loss"]
 
 
+def test_pairs_of_words_are_kept(small_overrides: list[str], tmp_path: Path) -> None:
+    config = compose("train", *small_overrides, "model.bigrams=12")
+    metrics = train(config, tmp_path)
+    opened = open_checkpoint(tmp_path)
+    pairs = frequent_pairs(build_data(config.data).split("train").tokens, 12)
+    assert torch.equal(opened.pairs, pairs)
+    assert opened.weights["bigrams.weight"].any(dim=1).all()
+    scored = evaluate(tmp_path, output=str(tmp_path / "m.json"))
+    assert scored["test/loss"] == metrics["test/loss"]
+    content = torch.load(tmp_path / BEST, weights_only=True)
+    del content["rnn_imdb"]["pairs"]
+    torch.save(content, tmp_path / "without.ckpt")
+    with pytest.raises(UserError, match="must be a checkpoint of rnn_imdb, but 'pairs' is missing"):
+        open_checkpoint(tmp_path / "without.ckpt")
+
+
 def test_predictions_follow_the_words(trained: Path) -> None:
     good, bad = predict(open_checkpoint(trained), ["A wonderful, superb film. Moving!", "awful plot, boring and dull"])
     assert (good.label, bad.label) == ("positive", "negative")
@@ -169,8 +187,6 @@ def test_predictions_follow_the_words(trained: Path) -> None:
 
 
 def test_prediction_equals_the_batch_of_training(trained: Path, small_data: dict[str, Any]) -> None:
-    from rnn_imdb.build import build_data
-
     opened = open_checkpoint(trained)
     data = build_data(small_data, vocabulary=opened.vocabulary)
     tokens = torch.from_numpy(data.split("test").tokens[:5].astype(np.int64))
@@ -265,7 +281,8 @@ def test_damaged_and_foreign_checkpoints_are_refused(trained: Path, tmp_path: Pa
     for missing in own:
         content["rnn_imdb"] = {name: value for name, value in own.items() if name != missing}
         torch.save(content, tmp_path / "missing.ckpt")
-        if missing != "versions":
+        # a model without pairs of words needs none
+        if missing not in ("versions", "pairs"):
             with pytest.raises(UserError, match=f"must be a checkpoint of rnn_imdb, but '{missing}' is missing"):
                 open_checkpoint(tmp_path / "missing.ckpt")
     content["rnn_imdb"] = own

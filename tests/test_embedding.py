@@ -1,6 +1,7 @@
 """Pairs of words, what is dropped in training, and the recurrence that reads backwards."""
 
 import itertools
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -11,23 +12,26 @@ from torch import Tensor, nn
 
 from rnn_imdb.choices import ENCODERS, READOUTS
 from rnn_imdb.classifier import Classifier, ReviewClassifier
-from rnn_imdb.embedding import bigrams, bucket, drop_components, drop_words
+from rnn_imdb.embedding import bigrams, drop_components, drop_words, frequent_pairs
 from rnn_imdb.encoders import make_classifier
+from rnn_imdb.text import PAD_INDEX
 
 V, T, E, H = 50, 12, 5, 7
 BIDIRECTIONAL = [{"bidirectional": True, "readout": readout} for readout in READOUTS]
 MODELS = [
     {"bidirectional": True, "readout": "last"},
-    {"bidirectional": True, "activation": "identity", "bigram_buckets": 37},
-    {"bidirectional": True, "readout": "mean_max", "mask_padding": True, "bigram_buckets": 64, "init": "torch"},
-    *({"encoder": encoder, "bigram_buckets": 100} for encoder in ENCODERS),
+    {"bidirectional": True, "activation": "identity", "bigrams": 37},
+    {"bidirectional": True, "readout": "mean_max", "mask_padding": True, "bigrams": 64, "init": "torch"},
+    *({"encoder": encoder, "bigrams": 100} for encoder in ENCODERS),
 ]
 
 
 def small(**options: Any) -> Classifier:
     torch.manual_seed(0)
     sizes = {"vocabulary_size": V, "sequence_length": T, "embedding_dim": E, "state_dim": H}
-    return make_classifier(**(sizes | options))
+    model = make_classifier(**(sizes | options))
+    model.pairs = frequent_pairs(reviews(20).numpy(), options.get("bigrams", 0))
+    return model
 
 
 def recurrent(**options: Any) -> ReviewClassifier:
@@ -46,53 +50,59 @@ def name(options: dict[str, Any]) -> str:
     return " ".join(f"{key}={value}" for key, value in options.items())
 
 
-def hashed(before: int, token: int, buckets: int) -> int:
-    product = (before * 65_536 + token) * 0x45D9F3B
-    return (product ^ (product >> 29)) % buckets
+def test_frequent_pairs_are_counted_without_padding() -> None:
+    rows = np.array([[0, 0, 3, 4, 3, 4], [3, 4, 65_535, 1, 0, 0], [0, 65_535, 1, 5, 6, 0]], dtype=np.uint16)
+    three, last = 3 * 65_536 + 4, 65_535 * 65_536 + 1
+    # 3 4 stands there three times, 65535 1 twice, and of the pairs with one place 1 5 is the smallest
+    assert frequent_pairs(rows, 1).tolist() == [three]
+    assert frequent_pairs(rows, 3).tolist() == [65_536 + 5, three, last]
+    assert len(frequent_pairs(rows, 100)) == 6
+    assert len(frequent_pairs(rows, 0)) == len(frequent_pairs(np.zeros((2, 3), dtype=np.uint16), 5)) == 0
 
 
-def test_buckets_are_those_of_whole_numbers_without_bound() -> None:
-    words = [0, 1, 2, 77, 9_999, 30_000, 65_535]
-    for buckets in (1, 2, 1000, 200_000, 2**20):
-        pairs = list(itertools.product(words, words))
-        before, token = torch.tensor(pairs).T[:, None]
-        assert bucket(before, token, buckets)[0].tolist() == [hashed(*pair, buckets) for pair in pairs]
-
-
-@pytest.mark.parametrize("buckets", [1000, 1024])
-def test_pairs_are_spread_evenly_over_the_buckets(buckets: int) -> None:
-    before, token = torch.cartesian_prod(torch.arange(2, 302), torch.arange(2, 302)).T[:, None]
-    counts = torch.bincount(bucket(before, token, buckets)[0], minlength=buckets).double()
-    # of as many pairs at random, chi squared has the mean buckets - 1 and the variance 2 (buckets - 1)
-    excess = ((counts - counts.mean()).square() / counts.mean()).sum() - (buckets - 1)
-    assert excess < 5 * (2 * buckets) ** 0.5
-    # the order of the two words counts
-    assert (bucket(before, token, 10**6) == bucket(token, before, 10**6)).sum() < 400
+def test_frequent_pairs_are_those_that_a_counter_finds() -> None:
+    rows = np.random.default_rng(0).integers(0, 9, (40, 30)).astype(np.uint16)
+    counts = Counter(
+        (int(a), int(b)) for row in rows for a, b in itertools.pairwise(row) if a != PAD_INDEX and b != PAD_INDEX
+    )
+    ranked = sorted(counts, key=lambda pair: (-counts[pair], pair))
+    for most in (1, 10, 64, 100):
+        assert frequent_pairs(rows, most).tolist() == sorted(a * 65_536 + b for a, b in ranked[:most])
 
 
 @pytest.mark.parametrize("side", ["pre", "post"])
-def test_bigrams_are_looked_up_where_both_are_words(side: str) -> None:
-    table = torch.randn(31, E, requires_grad=True)
+def test_bigrams_are_looked_up_where_the_pair_is_known(side: str) -> None:
     tokens = reviews(3, padding=4, side=side)
-    vectors = bigrams(tokens, table)
+    pairs = frequent_pairs(tokens[:2].numpy().astype(np.uint16), 9)
+    table = torch.randn(11, E, requires_grad=True)
+    vectors = bigrams(tokens, pairs, table)
     upstream = torch.randn_like(vectors)
     vectors.backward(upstream)
-    expected, gradient = np.zeros((3, T, E), dtype=np.float32), np.zeros((31, E))
+    expected, gradient = np.zeros((3, T, E), dtype=np.float32), np.zeros((11, E))
+    found = 0
     for row, t in itertools.product(range(3), range(1, T)):
         before, token = tokens[row, t - 1 : t + 1].tolist()
-        if before and token:
-            expected[row, t] = table[hashed(before, token, 31)].detach().numpy()
-            gradient[hashed(before, token, 31)] += upstream[row, t].double().numpy()
+        if before * 65_536 + token in pairs.tolist():
+            found += 1
+            place = pairs.tolist().index(before * 65_536 + token)
+            expected[row, t] = table[place].detach().numpy()
+            gradient[place] += upstream[row, t].double().numpy()
+    assert found >= 9
     assert np.array_equal(vectors.detach().numpy(), expected)
     assert table.grad is not None
     np.testing.assert_allclose(table.grad.numpy(), gradient, atol=1e-5)
 
 
+def test_without_known_pairs_there_are_none() -> None:
+    assert not bigrams(reviews(), torch.empty(0, dtype=torch.int64), torch.ones(3, E)).any()
+
+
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_inputs_are_words_and_pairs(encoder: str) -> None:
-    model, tokens = small(encoder=encoder, bigram_buckets=29), reviews(padding=3)
+    model, tokens = small(encoder=encoder, bigrams=29), reviews(padding=3)
     assert model.bigrams is not None
-    expected = model.embedding(tokens) + bigrams(tokens, model.bigrams.weight)
+    nn.init.normal_(model.bigrams.weight)
+    expected = model.embedding(tokens) + bigrams(tokens, model.pairs, model.bigrams.weight)
     torch.testing.assert_close(model(tokens), model.logits_from(expected))
     nn.init.zeros_(model.bigrams.weight)
     alone = small(encoder=encoder)
@@ -141,7 +151,7 @@ def test_second_recurrence_reads_backwards(options: dict[str, Any], mask_padding
 @pytest.mark.parametrize("side", ["pre", "post"])
 @pytest.mark.parametrize("readout", [name for name in READOUTS if name != "all"])
 def test_masked_padding_changes_neither_logits_nor_gradients(readout: str, side: str) -> None:
-    model = small(readout=readout, bidirectional=True, bigram_buckets=40, mask_padding=True)
+    model = small(readout=readout, bidirectional=True, bigrams=40, mask_padding=True)
     padded = reviews(padding=5, side=side)
     results = []
     for tokens in (padded, padded[:, 5:] if side == "pre" else padded[:, :-5]):
@@ -195,10 +205,10 @@ def test_only_training_drops_and_only_where_it_is_asked_to(encoder: str, rate: s
 
 def test_parts_count_and_start_as_they_should() -> None:
     torch.manual_seed(0)
-    model = ReviewClassifier(bigram_buckets=2000, bidirectional=True, readout="mean_max")
+    model = ReviewClassifier(bigrams=2000, bidirectional=True, readout="mean_max")
     assert sum(parameter.numel() for parameter in model.parameters()) == 10_000 * 32 + 2000 * 32 + 2 * 2080 + 129
     assert model.bigrams is not None
-    # a pair that no training review has changes nothing
+    # at first a pair says no more than its words
     assert not model.bigrams.weight.any()
     assert model.backward_cell is not None
     A = model.backward_cell.recurrent_weight
@@ -207,7 +217,7 @@ def test_parts_count_and_start_as_they_should() -> None:
 
 
 def test_options_of_the_configuration_reach_the_model() -> None:
-    options = ["model.bigram_buckets=9", "model.word_dropout=0.1", "model.embedding_dropout=0.2"]
+    options = ["model.bigrams=9", "model.word_dropout=0.1", "model.embedding_dropout=0.2"]
     for encoder in ENCODERS:
         config = compose("train", *options, "model.head_dropout=0.3", f"model.encoder={encoder}")
         model = make_classifier(**config.model, vocabulary_size=V, sequence_length=T)

@@ -200,7 +200,7 @@ def test_benchmark_can_put_torchs_rnn_in_place_of_the_cell() -> None:
         ),
         (["model.readout=attention"], ["recurrence 2,080, readout 32, head 33;"]),
         (
-            ["model.bidirectional=true", "model.bigram_buckets=1000"],
+            ["model.bidirectional=true", "model.bigrams=1000"],
             [
                 "bigrams 32,000, recurrence 2,080, backward recurrence 2,080, head 65;",
                 "forwards and backwards, readout",

@@ -27,6 +27,7 @@ from rnn_imdb import predict as command
 from rnn_imdb.cache import Split
 from rnn_imdb.checkpoint import build_classifier, open_checkpoint, record
 from rnn_imdb.classifier import Classifier, ReviewClassifier
+from rnn_imdb.embedding import frequent_pairs
 from rnn_imdb.encoders import make_classifier
 from rnn_imdb.explanation import SO_FAR, Explanation, Padding, Word, explain
 from rnn_imdb.explanation_plot import apart, draw, write_plot
@@ -47,6 +48,9 @@ def strong(readout: str = "last", **options: Any) -> ReviewClassifier:
     classifier = ReviewClassifier(
         vocabulary_size=V, sequence_length=T, embedding_dim=E, state_dim=H, readout=readout, **options
     ).double()
+    # of all reviews that are looked at
+    rows = np.stack([row(count, "pre").numpy() for count in range(3, T + 1)])
+    classifier.pairs = frequent_pairs(rows, options.get("bigrams", 0))
     with torch.no_grad():
         for parameter in classifier.parameters():
             nn.init.normal_(parameter, std=0.6)
@@ -128,7 +132,7 @@ def not_recurrent(encoder: str) -> Classifier:
 @pytest.mark.parametrize(
     "classifier",
     [
-        *(strong("all"), strong("all", mask_padding=True), strong(bidirectional=True), strong("all", bigram_buckets=7)),
+        *(strong("all"), strong("all", mask_padding=True), strong(bidirectional=True), strong("all", bigrams=70)),
         *(not_recurrent("dense"), not_recurrent("conv")),
     ],
     ids=["all", "masked", "bidirectional", "bigrams", "dense", "conv"],

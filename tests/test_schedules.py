@@ -115,7 +115,7 @@ def interrupt_at(patch: pytest.MonkeyPatch, batch: int) -> None:
 
 
 DROPPING = ["model.word_dropout=0.2", "model.embedding_dropout=0.3", "model.head_dropout=0.4"]
-PARTS = ["model.bigram_buckets=50", "model.bidirectional=true", "model.readout=mean_max"]
+PARTS = ["model.bigrams=50", "model.bidirectional=true", "model.readout=mean_max"]
 
 
 @pytest.mark.parametrize(

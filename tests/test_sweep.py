@@ -93,6 +93,8 @@ def test_hash_depends_on_all_that_affects_results_and_on_nothing_else() -> None:
 def test_hash_of_an_earlier_version_stays() -> None:
     earlier: Any = OmegaConf.to_container(compose("train"))
     forget_later_options(earlier)
+    # it was left out of the hash
+    del earlier["model"]["bigram_buckets"]
     assert sweep.configuration_hash(OmegaConf.create(earlier)) == hash_of()
     later = ["data.first_words=5", "data.last_words=5", "model.encoder=dense", "model.activation=identity"]
     later += [
@@ -102,7 +104,7 @@ def test_hash_of_an_earlier_version_stays() -> None:
         "model.bidirectional=true",
         "model.recurrent=false",
     ]
-    later += ["model.bigram_buckets=9", "model.word_dropout=0.1", "model.embedding_dropout=0.1"]
+    later += ["model.bigrams=9", "model.word_dropout=0.1", "model.embedding_dropout=0.1"]
     later += ["model.head_dropout=0.1", "optimizer.schedule=linear", "optimizer.label_smoothing=0.1"]
     assert len({hash_of(), *(hash_of(option) for option in later)}) == len(later) + 1
 
