@@ -1,6 +1,8 @@
 """``python -m rnn_imdb.train``: train a model, score its best epoch, and leave a run folder behind."""
 
+import os
 import sys
+import textwrap
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -13,6 +15,21 @@ from rnn_imdb.config import check
 from rnn_imdb.errors import without_traceback
 from rnn_imdb.files import relative
 from rnn_imdb.interrupts import Interrupted
+
+
+def in_short(config: DictConfig) -> str:
+    """The configuration as one sentence, in lines of at most 80 columns."""
+    model, optimizer = config.model, config.optimizer
+    parts = (
+        f"{config.data.source} reviews",
+        f"readout {model.readout}" if model.encoder == "rnn" else f"encoder {model.encoder}",
+        f"state_dim {model.state_dim}",
+        f"embedding_dim {model.embedding_dim}",
+        f"{optimizer.name} {optimizer.learning_rate:g}",
+        f"{config.trainer.max_epochs} epochs",
+        f"seed {config.seed}",
+    )
+    return textwrap.fill(f"config  {', '.join(parts)}", 80, subsequent_indent=8 * " ")
 
 
 def task(config: DictConfig) -> None:
@@ -29,6 +46,9 @@ def task(config: DictConfig) -> None:
         resuming = resume.find(config, folder.parent)
     if resuming is not None:
         folder, config = resuming, resume.continued(resuming, config, hydra.overrides.task)
+    # the processes that DDP starts stay silent
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(in_short(config), flush=True)
     # torch and Lightning take seconds to import, and a mistyped option should not wait for them
     from rnn_imdb.training import train
 

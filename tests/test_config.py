@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rnn_imdb import choices, cli, config, schema
 from rnn_imdb.errors import UserError
 from rnn_imdb.help import help_text
+from rnn_imdb.train import in_short
 
 CONF = config.conf_folder()
 TRAIN_GROUPS = [path for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name not in ("base", "evaluate")]
@@ -328,6 +329,15 @@ def test_every_ruled_option_has_a_test() -> None:
         if schema.rule_of(kind, name)
     }
     assert ruled <= {override.split("=")[0] for override in BAD}
+
+
+def test_configuration_is_said_in_short() -> None:
+    said = in_short(composed("train", "model.readout=all", "model.state_dim=7", "optimizer=adam", "seed=5"))
+    assert " ".join(said.split()) == (
+        "config embedded reviews, readout all, state_dim 7, embedding_dim 32, adam 0.001, 3 epochs, seed 5"
+    )
+    assert max(map(len, said.splitlines())) <= 80
+    assert "encoder conv, " in in_short(composed("train", "model.encoder=conv"))
 
 
 def options(node: Any) -> Iterator[str]:
