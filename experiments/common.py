@@ -46,13 +46,16 @@ class Study:
         file: the ``__file__`` of its ``study.py``.
         description: one line for ``--help``.
         arguments: the command line, without the program's name.
+        module: the program, where it is not ``study.py``.
     """
 
-    def __init__(self, file: str, description: str, arguments: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, file: str, description: str, arguments: Sequence[str] | None = None, *, module: str = "study"
+    ) -> None:
         self.home = Path(file).resolve().parent
         self.name = self.home.name
         parser = argparse.ArgumentParser(
-            prog=f"python -m experiments.{self.name}.study",
+            prog=f"python -m experiments.{self.name}.{module}",
             description=description,
             epilog="Given again, the command trains only what is missing. KEY=VALUE goes to rnn_imdb.train, as\n"
             "hydra/launcher=joblib hydra.launcher.n_jobs=2 for trainings side by side.",
@@ -70,10 +73,10 @@ class Study:
         self.output.mkdir(parents=True, exist_ok=True)
         self.runs = self.output / "runs" if self.short else RUNS
 
-    def sweep(self, file: str = "sweep.yaml", *changes: str, failure: str | None = None) -> list[Job]:
+    def sweep(self, file: str = "sweep.yaml", *changes: str, part: str = "", failure: str | None = None) -> list[Job]:
         """The trainings in the folder of a sweep's file, after running what is missing of it; see :func:`results`.
 
-        ``changes`` are further options KEY=VALUE.
+        ``changes`` are further options KEY=VALUE; ``part`` is a folder of their own.
         """
         overrides = [*self.overrides, *changes]
         content = yaml.safe_load((self.home / file).read_text())
@@ -83,7 +86,7 @@ class Study:
             axes = {key: _ends(values) for key, values in axes.items()} | SHORT
             given = {override.partition("=")[0] for override in overrides}
             options = [f"{key}={values}" for key, values in axes.items() if key not in given]
-        folder = self.runs / content["name"]
+        folder = self.runs / content["name"] / part
         command = [sys.executable, "-m", "rnn_imdb.train", f"sweep={self.home / file}", f"hydra.sweep.dir={folder}"]
         command += [*options, *overrides, "trainer.enable_progress_bar=false"]
         print(" ".join(["python", *command[1:]]), flush=True)
@@ -115,14 +118,14 @@ class Study:
         writer.writerows(rows)
         write_atomically(self.output / name, buffer.getvalue().encode())
 
-    def write_table(self, table: str) -> None:
-        """Print a Markdown table, and put it between the marks of the README beside the results."""
+    def write_table(self, table: str, name: str = "README.md") -> None:
+        """Print a Markdown table, and put it between the marks of the document ``name`` beside the results."""
         print(f"\n{table}")
-        readme = self.output / "README.md"
-        if readme.is_file():
-            before, _, rest = readme.read_text().partition(MARKS[0])
+        document = self.output / name
+        if document.is_file():
+            before, _, rest = document.read_text().partition(MARKS[0])
             after = rest.partition(MARKS[1])[2]
-            write_atomically(readme, f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{after}".encode())
+            write_atomically(document, f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{after}".encode())
 
     def save(self, draw: Callable[[], Any], name: str) -> None:
         """Save the matplotlib Figure that ``draw`` makes, in the style of all plots."""
@@ -150,6 +153,11 @@ def results(folder: Path, failure: str | None = None) -> list[Job]:
                 "give the command again, or remove that folder"
             )
     return jobs
+
+
+def folder_name(text: str) -> str:
+    """``text`` in lower case, with - for all that is neither letter nor digit."""
+    return re.sub(r"\W+", "-", text.lower()).strip("-")
 
 
 def _ends(values: str) -> str:

@@ -94,6 +94,21 @@ def test_study_runs_in_its_short_form(
     assert {path: path.stat().st_mtime_ns for path in HOME.glob(f"{name}/*")} == before
 
 
+def test_the_search_runs_in_its_short_form_and_reads_no_test_review(
+    study_overrides: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    search = importlib.import_module("experiments.best.search")
+    search.main(["--short", "--output", str(tmp_path), *study_overrides])
+    rows = rows_of(tmp_path / "search.csv")
+    assert [row["candidate"] for row in rows] == list(search.CANDIDATES)[:1]
+    assert rows[0]["validation/accuracy"]
+    assert rows[0]["test/accuracy"] == ""
+    document = (HOME / "best" / "search.md").read_text()
+    assert table_header(capfd.readouterr().out) == table_header(document.partition(MARKS[0])[2])
+    # all candidates stand there, those that failed too
+    assert [row["candidate"] for row in rows_of(HOME / "best" / "search.csv")][::2] == list(search.CANDIDATES)
+
+
 @pytest.mark.parametrize("name", READMES)
 def test_readme_has_the_command_and_the_place_of_the_table(name: str) -> None:
     text = (HOME / name / "README.md").read_text()

@@ -3,21 +3,25 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.common import Study, markdown, over_seeds, percent, rows_of
-from rnn_imdb.results import Job, show
+from experiments.common import Study, folder_name, markdown, over_seeds, percent, rows_of
+from rnn_imdb.results import Job
 
 # what is removed, and the options that remove it
-LEVERS: dict[str, dict[str, Any]] = {
-    "attention (the mean of all states)": {"model.readout": "mean"},
-    "the recurrence (A's part held at zero)": {"model.recurrent": False},
-    "half of the sizes (32 and 32)": {"model.state_dim": 32, "model.embedding_dim": 32},
+LEVERS: dict[str, Sequence[str]] = {
+    "the recurrence (A's part held at zero)": ("model.recurrent=false",),
+    "attention (the mean of all states)": ("model.readout=mean",),
+    "pairs of words": ("model.bigrams=0",),
+    "the falling rate (0.001 throughout)": ("optimizer.learning_rate=0.001", "optimizer.schedule=constant"),
+    "small batches (32)": ("data.batch_size=32",),
+    "word dropout": ("model.word_dropout=0",),
+    "half of the sizes (32 and 32)": ("model.state_dim=32", "model.embedding_dim=32"),
 }
 
 
 def draw(groups: Mapping[str, Sequence[Job]]) -> Any:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.5, 3.2))
+    figure = Figure(figsize=(7.5, 0.8 + 0.4 * len(groups)))
     axis = figure.subplots()
     for position, jobs in enumerate(groups.values()):
         values = [100 * job.metrics["test/accuracy"] for job in jobs]
@@ -34,12 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     study = Study(__file__, "The best single tanh layer, and its levers one by one.", arguments)
     groups = {"experiment=best": study.sweep()}
     for lever, options in list(LEVERS.items())[: 1 if study.short else None]:
-        changes = [f"{key}={show(value)}" for key, value in options.items()]
-        jobs = study.sweep("ablations.yaml", *changes)
-        # the folder holds the trainings of all levers
-        groups[f"without {lever}"] = [job for job in jobs if all(job.config[key] == options[key] for key in options)]
-    keys = sorted({key for options in LEVERS.values() for key in options})
-    study.write_rows([{"model": name} | row for name, jobs in groups.items() for row in rows_of(jobs, keys)])
+        groups[f"without {lever}"] = study.sweep("ablations.yaml", *options, part=folder_name(lever))
+    study.write_rows([{"model": name} | row for name, jobs in groups.items() for row in rows_of(jobs, ())])
     rows = [
         (
             name,
