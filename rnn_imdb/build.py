@@ -15,10 +15,11 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from omegaconf import DictConfig
 
 from rnn_imdb.callbacks.bars import Bars
-from rnn_imdb.checkpoint import BEST, build_classifier
+from rnn_imdb.checkpoint import build_classifier
 from rnn_imdb.checkpoint_io import AtomicCheckpointIO
 from rnn_imdb.data import IMDBDataModule
 from rnn_imdb.errors import UserError
+from rnn_imdb.files import BEST
 from rnn_imdb.module import SentimentModule
 from rnn_imdb.text import Vocabulary
 

@@ -15,12 +15,11 @@ from rnn_imdb.classifier import Classifier
 from rnn_imdb.embedding import frequent_pairs
 from rnn_imdb.encoders import make_classifier
 from rnn_imdb.errors import UserError
+from rnn_imdb.files import find_checkpoint
 from rnn_imdb.schema import without_removed
 from rnn_imdb.text import Vocabulary
 from rnn_imdb.versions import versions
 
-BEST = Path("checkpoints") / "best.ckpt"
-LAST = Path("checkpoints") / "last.ckpt"
 # raise when what a checkpoint carries changes its meaning
 FORMAT = 1
 _PREFIX = "classifier."
@@ -79,26 +78,6 @@ def record(config: DictConfig, vocabulary: Vocabulary, training: Split) -> dict[
         "training_ids": torch.from_numpy(training.ids.view(np.int64).copy()),
         "versions": versions(),
     }
-
-
-def find_checkpoint(path: str | Path) -> Path:
-    """The checkpoint file at ``path``: itself, or the best one of a run folder.
-
-    Raises:
-        UserError: there is none.
-    """
-    path = Path(path).expanduser()
-    if path.is_dir():
-        if not (path / BEST).is_file():
-            raise UserError(
-                f"a run folder must hold {BEST}, but {path} does not: name a run that finished an epoch", exit_code=2
-            )
-        return path / BEST
-    if not path.is_file():
-        raise UserError(
-            f"checkpoint must be a file or a run folder, but {path} does not exist: see experiments/runs", exit_code=2
-        )
-    return path
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:

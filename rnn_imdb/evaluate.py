@@ -4,11 +4,14 @@ from omegaconf import DictConfig
 
 from rnn_imdb.cli import run_hydra
 from rnn_imdb.config import check
+from rnn_imdb.files import find_checkpoint
 
 
 def task(config: DictConfig) -> None:
     """Evaluate as ``config`` says."""
     check(config)
+    # torch takes seconds to import, and a mistyped path should not wait for it
+    find_checkpoint(config.checkpoint)
     from rnn_imdb.evaluation import evaluate
 
     evaluate(

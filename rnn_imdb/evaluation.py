@@ -11,8 +11,9 @@ import numpy as np
 from rnn_imdb import session
 from rnn_imdb.build import build_data
 from rnn_imdb.callbacks.bars import Bars
-from rnn_imdb.checkpoint import BEST, Checkpoint, open_checkpoint
+from rnn_imdb.checkpoint import Checkpoint, open_checkpoint
 from rnn_imdb.errors import UserError
+from rnn_imdb.files import BEST
 from rnn_imdb.module import SentimentModule
 
 # settings that belong to one source, and are not carried over to another

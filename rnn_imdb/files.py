@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""What a run leaves on disk: names, and files that are whole or not there. Imports nothing heavy."""
 
 import os
 import uuid
@@ -11,6 +11,8 @@ CONFIG = "config.yaml"
 METRICS = "metrics.json"
 VERSIONS = "versions.json"
 ERROR = "error.txt"
+BEST = Path("checkpoints") / "best.ckpt"
+LAST = Path("checkpoints") / "last.ckpt"
 
 
 def relative(path: Path) -> Path:
@@ -40,3 +42,23 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise UserError(
             f"{path} must be writable, but it is not ({error.strerror}): make room or give access there"
         ) from error
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The checkpoint file at ``path``: itself, or the best one of a run folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        if not (path / BEST).is_file():
+            raise UserError(
+                f"a run folder must hold {BEST}, but {path} does not: name a run that finished an epoch", exit_code=2
+            )
+        return path / BEST
+    if not path.is_file():
+        raise UserError(
+            f"checkpoint must be a file or a run folder, but {path} does not exist: see experiments/runs", exit_code=2
+        )
+    return path

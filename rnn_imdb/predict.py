@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rnn_imdb.console import one_line, print_whole, shows_colours
 from rnn_imdb.errors import UserError, without_traceback
+from rnn_imdb.files import find_checkpoint
 
 if TYPE_CHECKING:
     from rnn_imdb.checkpoint import Checkpoint
@@ -155,9 +156,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with without_traceback():
         if given.plot:
             _check_picture(given.plot, len(given.text) + len(given.file))
+        # torch takes seconds to import, and a mistyped path should not wait for it
+        path = find_checkpoint(given.checkpoint)
         from rnn_imdb.checkpoint import open_checkpoint
 
-        checkpoint = open_checkpoint(given.checkpoint)
+        checkpoint = open_checkpoint(path)
         # bytes of a command line that are no UTF-8 arrive as lone surrogates
         texts = [text.encode("utf-8", errors="replace").decode() for text in given.text]
         texts += [_read(path) for path in given.file]

@@ -14,10 +14,10 @@ from rnn_imdb.build import build_data, build_module, build_trainer, refusals
 from rnn_imdb.callbacks.epoch_seed import EpochSeed
 from rnn_imdb.callbacks.record import Record
 from rnn_imdb.callbacks.table import EpochTable
-from rnn_imdb.checkpoint import LAST, open_checkpoint, record
+from rnn_imdb.checkpoint import open_checkpoint, record
 from rnn_imdb.errors import UserError
 from rnn_imdb.evaluation import format_metrics
-from rnn_imdb.files import CONFIG, METRICS, VERSIONS, write_atomically
+from rnn_imdb.files import CONFIG, LAST, METRICS, VERSIONS, write_atomically
 from rnn_imdb.lock import LOCK, locked
 from rnn_imdb.summary import next_steps, summary
 from rnn_imdb.versions import machine, versions

@@ -15,11 +15,12 @@ from conftest import compose, forget_later_options
 
 from rnn_imdb import predict as predict_command
 from rnn_imdb.build import build_data
-from rnn_imdb.checkpoint import BEST, LAST, open_checkpoint
+from rnn_imdb.checkpoint import open_checkpoint
 from rnn_imdb.console import one_line
 from rnn_imdb.embedding import frequent_pairs
 from rnn_imdb.errors import UserError
 from rnn_imdb.evaluation import evaluate
+from rnn_imdb.files import BEST, LAST
 from rnn_imdb.predict import predict
 from rnn_imdb.training import train
 

@@ -25,10 +25,11 @@ from rnn_imdb.callbacks.figures import LONGEST_WORD, draw_forgetting, draw_state
 from rnn_imdb.callbacks.forgetting import forgetting_curve, influence, memory_length, typical_curve
 from rnn_imdb.callbacks.insight import sample
 from rnn_imdb.callbacks.states import ReviewStates, saturated, short_reviews, spectral_radius
-from rnn_imdb.checkpoint import LAST, open_checkpoint
+from rnn_imdb.checkpoint import open_checkpoint
 from rnn_imdb.choices import READOUTS
 from rnn_imdb.classifier import ReviewClassifier
 from rnn_imdb.errors import UserError
+from rnn_imdb.files import LAST
 from rnn_imdb.plots import STYLE
 from rnn_imdb.training import train
 

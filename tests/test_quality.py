@@ -23,8 +23,9 @@ from rnn_imdb.callbacks.quality import (
     reliability,
     worst_mistakes,
 )
-from rnn_imdb.checkpoint import BEST, LAST, open_checkpoint
+from rnn_imdb.checkpoint import open_checkpoint
 from rnn_imdb.errors import UserError
+from rnn_imdb.files import BEST, LAST
 from rnn_imdb.module import SentimentModule
 from rnn_imdb.text import Vocabulary
 from rnn_imdb.training import train

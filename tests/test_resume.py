@@ -22,9 +22,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.summary.writer import event_file_writer
 
 from rnn_imdb import files, resume
-from rnn_imdb.checkpoint import BEST, LAST, open_checkpoint
+from rnn_imdb.checkpoint import open_checkpoint
 from rnn_imdb.data import BatchSampler
 from rnn_imdb.errors import UserError
+from rnn_imdb.files import BEST, LAST
 from rnn_imdb.interrupts import Interrupted, interruptible
 from rnn_imdb.lock import Busy, locked
 from rnn_imdb.training import train

@@ -12,11 +12,12 @@ from torch.nn import functional as F
 
 from rnn_imdb import resume
 from rnn_imdb.build import build_data
-from rnn_imdb.checkpoint import BEST, LAST, open_checkpoint
+from rnn_imdb.checkpoint import open_checkpoint
 from rnn_imdb.choices import SCHEDULES
 from rnn_imdb.data import BatchSampler
 from rnn_imdb.errors import UserError
 from rnn_imdb.evaluation import evaluate
+from rnn_imdb.files import BEST, LAST
 from rnn_imdb.interrupts import Interrupted
 from rnn_imdb.module import SentimentModule
 from rnn_imdb.schedules import make_schedule

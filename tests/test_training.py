@@ -14,9 +14,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from rnn_imdb.cache import SPLITS
-from rnn_imdb.checkpoint import BEST, LAST
 from rnn_imdb.data import BatchSampler, ReviewDataset
 from rnn_imdb.errors import UserError
+from rnn_imdb.files import BEST, LAST
 from rnn_imdb.training import train
 
 Train = Callable[..., dict[str, Any]]

@@ -15,8 +15,9 @@ from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
 from rnn_imdb.build import build_data
 from rnn_imdb.callbacks.word_map import WordMap, write_map
-from rnn_imdb.checkpoint import LAST, open_checkpoint
+from rnn_imdb.checkpoint import open_checkpoint
 from rnn_imdb.errors import UserError
+from rnn_imdb.files import LAST
 from rnn_imdb.text import PAD, UNKNOWN, tokenize
 from rnn_imdb.training import train
 
