@@ -81,7 +81,7 @@ def build_trainer(
         configured = [instantiate(entry) for entry in config.callbacks.values()]
         for callback in configured:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-                callback.dirpath = str(folder / BEST.parent)
+                callback.dirpath = str((folder / BEST.parent).absolute())
         loggers = [instantiate(entry, save_dir=str(folder)) for entry in config.logger.values()]
         for logger in loggers:
             if isinstance(logger, TensorBoardLogger):

@@ -317,3 +317,31 @@ def poison(patch: pytest.MonkeyPatch, step: int) -> None:
         return training_step(self, batch, batch_idx)
 
     patch.setattr(SentimentModule, "training_step", poisoned)
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_best_epoch_stays_the_best_wherever_the_folder_is(
+    small_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: bool
+) -> None:
+    config = compose("train", *small_overrides, "trainer.max_epochs=1")
+    train(config, tmp_path / "run")
+    # no later epoch can be better
+    last = torch.load(tmp_path / "run" / LAST, weights_only=True)
+    (state,) = (
+        state
+        for key, state in last["callbacks"].items()
+        if "'monitor': 'validation/loss'" in key and "dirpath" in state
+    )
+    state["best_model_score"] = state["kth_value"] = torch.tensor(-1.0)
+    state["best_k_models"] = dict.fromkeys(state["best_k_models"], torch.tensor(-1.0))
+    torch.save(last, tmp_path / "run" / LAST)
+    before = (tmp_path / "run" / BEST).read_bytes()
+    if moved:
+        (tmp_path / "run").rename(tmp_path / "elsewhere")
+    config.trainer.max_epochs = 2
+    monkeypatch.chdir(tmp_path)
+    # named from the working directory
+    folder = Path("elsewhere" if moved else "run")
+    train(config, folder, resuming=True)
+    assert (folder / BEST).read_bytes() == before
+    assert json.loads((folder / "metrics.json").read_text())["best_epoch"] == 1

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
 
@@ -31,3 +32,21 @@ class Record(L.Callback):
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.flush()
         checkpoint["rnn_imdb"] = self.content
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        # Lightning forgets the best epoch of a folder that was moved, and a worse one would take its place
+        states = checkpoint["callbacks"]
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.state_key in states:
+                states[callback.state_key] = _moved(states[callback.state_key], str(callback.dirpath))
+
+
+def _moved(state: dict[str, Any], folder: str) -> dict[str, Any]:
+    """The state of a ModelCheckpoint, with its files in another folder."""
+
+    def there(path: str) -> str:
+        return str(Path(folder) / Path(path).relative_to(state["dirpath"])) if path else path
+
+    paths = {name: there(state[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
+    scores = {there(path): score for path, score in state["best_k_models"].items()}
+    return state | paths | {"dirpath": folder, "best_k_models": scores}
