@@ -9,9 +9,10 @@ from torch.nn import functional as F
 
 from rnn_imdb.choices import ACTIVATIONS, LINEAR_SCANS
 from rnn_imdb.initialization import make_initializer
-from rnn_imdb.inputs import project_inputs, project_tokens
+from rnn_imdb.inputs import lookup, project_inputs
 from rnn_imdb.scan import tanh_scan
 from rnn_imdb.scan.linear import linear_scan
+from rnn_imdb.scan.tokens import scan_tokens
 
 
 class TanhCell(nn.Module):
@@ -103,8 +104,11 @@ class TanhCell(nn.Module):
         Returns:
             (B, T, H), or (B, 1, H).
         """
-        projected = project_inputs(inputs, self.input_weight, self.b)
-        return self.recur(projected, mask, initial_state, only_last=only_last)
+        # under autocast the product may come in a shorter dtype than the recurrence runs in
+        projected = project_inputs(inputs, self.input_weight, self.b).to(self.A.dtype)
+        if initial_state is None:
+            initial_state = projected.new_zeros(len(projected), self.state_dim)
+        return self._states(projected, initial_state, mask, only_last=only_last)
 
     def embed(
         self,
@@ -115,22 +119,8 @@ class TanhCell(nn.Module):
         only_last: bool = False,
     ) -> Float[Tensor, "batch steps state"]:
         """``forward`` of the embedded ``tokens`` (B, T), without making x_1 .. x_T where that is slower."""
-        return self.recur(project_tokens(tokens, embedding, self.input_weight, self.b), mask, only_last=only_last)
-
-    def recur(
-        self,
-        projected: Float[Tensor, "batch time state"],
-        mask: Bool[Tensor, "batch time"] | None = None,
-        initial_state: Float[Tensor, "batch state"] | None = None,
-        *,
-        only_last: bool = False,
-    ) -> Float[Tensor, "batch steps state"]:
-        """All states, or the last alone, from the input part ``A_x x_t + b`` of each step (B, T, H)."""
-        # under autocast the product may come in a shorter dtype than the recurrence runs in
-        projected = projected.to(self.A.dtype)
-        if initial_state is None:
-            initial_state = projected.new_zeros(len(projected), self.state_dim)
-        return self._states(projected, initial_state, mask, only_last=only_last)
+        weights = self.input_weight, self.b, self.recurrent_weight
+        return scan_tokens(tokens, embedding, *weights, mask, self.scan, only_last=only_last)
 
     def _states(self, projected: Tensor, initial_state: Tensor, mask: Tensor | None, *, only_last: bool) -> Tensor:
         weight = self.recurrent_weight
@@ -168,6 +158,11 @@ class LinearCell(TanhCell):
     def _states(self, projected: Tensor, initial_state: Tensor, mask: Tensor | None, *, only_last: bool) -> Tensor:
         states = linear_scan(projected, self.recurrent_weight, initial_state, mask)
         return states[:, -1:] if only_last else states
+
+    def embed(
+        self, tokens: Tensor, embedding: Tensor, mask: Tensor | None = None, *, only_last: bool = False
+    ) -> Tensor:
+        return self(lookup(embedding, tokens), mask, only_last=only_last)
 
 
 def make_cell(activation: str, embedding_dim: int, state_dim: int, **options: Any) -> TanhCell:

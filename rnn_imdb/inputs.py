@@ -1,4 +1,4 @@
-"""What enters the recurrence: p = W_x x + b, for vectors and for tokens.
+"""What enters the recurrence: vectors of words, and their part of a step, p = W_x x + b.
 
 On a CPU in float32 the product and its gradients run in scan/cpu.c, which beats torch's GEMM two to three times at
 these narrow shapes; everywhere else they are plain torch.
@@ -75,7 +75,7 @@ class _Lookup(torch.autograd.Function):
     def backward(ctx, dy):  # pyright: ignore[reportIncompatibleMethodOverride]
         (tokens,) = ctx.saved_tensors
         d_table = dy.new_zeros(ctx.table_shape)
-        cpu.call("add_rows", *dy.shape, tokens, dy.contiguous(), d_table)
+        cpu.call("add_rows", *dy.shape, tokens, None, dy.contiguous(), d_table)
         return d_table, None
 
 
@@ -86,34 +86,3 @@ def lookup(
     if not _in_c(table):
         return F.embedding(tokens, table)
     return _Lookup.apply(table, tokens.reshape(-1)).view(*tokens.shape, -1)
-
-
-def _distinct(tokens: Tensor, vocabulary_size: int) -> tuple[Tensor, Tensor]:
-    """The distinct ones of `tokens`, in any order, and the position of each token among them, in its shape."""
-    positions, count = torch.empty_like(tokens, memory_format=torch.contiguous_format), tokens.new_empty(1)
-    words = tokens.new_empty(min(tokens.numel(), vocabulary_size))
-    cpu.call("distinct", tokens.numel(), vocabulary_size, tokens.contiguous(), positions, words, count)
-    if count < 0:
-        raise IndexError(f"a token is out of range: words have numbers from 0 to {vocabulary_size - 1}")
-    return words[:count], positions
-
-
-def project_tokens(
-    tokens: Int64[Tensor, "batch time"],
-    embedding: Float[Tensor, "vocabulary embedding"],
-    input_weight: Float[Tensor, "state embedding"],
-    bias: Float[Tensor, " state"] | None = None,
-) -> Float[Tensor, "batch time state"]:
-    """p = W_x embedding[token] + b, in values and gradients equal to embedding, then linear, to rounding.
-
-    Each distinct word of the batch is projected once, and the rows of that small table are looked up; in the
-    gradient three small products replace three large ones. (Where finding the distinct words costs more than it
-    saves, the whole vocabulary is projected instead if it is smaller than the batch.) IndexError for a token outside
-    the vocabulary.
-    """
-    if _in_c(embedding):
-        words, positions = _distinct(tokens, len(embedding))
-        return lookup(project_inputs(lookup(embedding, words), input_weight, bias), positions)
-    if tokens.numel() >= len(embedding):
-        return lookup(project_inputs(embedding, input_weight, bias), tokens)
-    return project_inputs(lookup(embedding, tokens), input_weight, bias)

@@ -1,14 +1,18 @@
 """What the tests share: checked shapes, a small archive of the official layout, and the official one where it is."""
 
-import io
 import os
+
+# small tensors gain nothing from threads, which wait for each other when the machine is busy; the commands inherit it
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import io
 import random
 import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -26,9 +30,7 @@ TENSOR_MODULES = [f"rnn_imdb.{name}" for name in (*SCANS, *MODULES, *INSIGHT)]
 _hook = install_import_hook(TENSOR_MODULES, "beartype.beartype")
 
 from rnn_imdb import config  # noqa: E402 after the hook
-
-# small tensors gain nothing from threads, which wait for each other when the machine is busy
-torch.set_num_threads(1)
+from rnn_imdb.scan import cpu  # noqa: E402
 
 REVIEWS_PER_CLASS = 40
 GOOD = ("wonderful", "moving", "brilliant", "superb", "touching")
@@ -144,3 +146,28 @@ def command(tmp_path: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]
         return subprocess.run([sys.executable, "-m", f"rnn_imdb.{name}", *arguments], **(defaults | options))
 
     return run
+
+
+Result = TypeVar("Result")
+
+
+def with_threads(count: int, function: Callable[[], Result]) -> Result:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        return function()
+    finally:
+        torch.set_num_threads(before)
+
+
+def runnable() -> list[str]:
+    """Instruction sets that were built and that this processor has."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    return [name for name in cpu.INSTRUCTION_SETS.get(capability, ("baseline",)) if cpu.is_built(name)]
+
+
+@pytest.fixture(params=runnable())
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    library = cpu.load(request.param)
+    monkeypatch.setattr(cpu, "_kernel", lambda: (library, request.param))
+    return request.param

@@ -1,4 +1,4 @@
-"""The input stage against embedding and linear, in values and gradients."""
+"""Looked up vectors and their products against torch's own, in values and gradients."""
 
 import itertools
 from collections.abc import Callable
@@ -8,11 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rnn_imdb.inputs import project_inputs, project_tokens
-
-
-def plain(tokens: Tensor, embedding: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return F.linear(F.embedding(tokens, embedding), weight, bias)
+from rnn_imdb.inputs import lookup, project_inputs
 
 
 def values_and_gradients(function: Callable[..., Tensor], dtype: torch.dtype, *tensors: Tensor | None) -> list[Tensor]:
@@ -46,25 +42,22 @@ def test_projected_inputs_equal_linear(batch: int, time: int, embedding_dim: int
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(
-    ("batch", "time", "vocabulary", "embedding_dim", "state_dim"),
-    [(1, 1, 10, 4, 3), (3, 7, 20, 5, 31), (32, 63, 300, 32, 32), (2, 5, 10, 16, 16), (3, 7, 5000, 16, 32)],
-)
-def test_projected_tokens_equal_embedding_then_linear(
-    batch: int, time: int, vocabulary: int, embedding_dim: int, state_dim: int, dtype: torch.dtype
-) -> None:
+@pytest.mark.parametrize(("shape", "rows", "columns"), [((1,), 10, 4), ((3, 7), 20, 31), ((32, 63), 300, 32)])
+def test_lookup_equals_embedding(shape: tuple[int, ...], rows: int, columns: int, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    tokens = torch.randint(vocabulary, (batch, time))
-    given = torch.randn(vocabulary, embedding_dim), torch.randn(state_dim, state_dim + embedding_dim)
-    bias = torch.randn(state_dim)
-    expected = values_and_gradients(lambda *rest: plain(tokens, *rest), torch.float64, *given, bias)
-    actual = [values_and_gradients(lambda *rest: project_tokens(tokens, *rest), dtype, *given, bias) for _ in "ab"]
-    assert actual[0][0].dtype == dtype
-    assert_equal_to_rounding(actual[0], expected)
-    assert all(torch.equal(a, b) for a, b in zip(*actual, strict=True))
+    tokens, table = torch.randint(rows, shape), torch.randn(rows, columns, dtype=torch.float64)
+    upstream = torch.randn(*shape, columns, dtype=torch.float64)
+    results = []
+    for function, values in ((lookup, table.to(dtype)), (lambda table, tokens: F.embedding(tokens, table), table)):
+        leaf = values.clone().requires_grad_()
+        looked_up = function(leaf, tokens)
+        looked_up.backward(upstream.to(looked_up.dtype))
+        assert leaf.grad is not None
+        results.append([looked_up.detach(), leaf.grad])
+    assert_equal_to_rounding(*results)
 
 
-def test_token_outside_the_vocabulary_is_refused() -> None:
+def test_row_outside_the_table_is_refused() -> None:
     for token, count in itertools.product((-1, 10), (1, 50)):
         with pytest.raises(IndexError, match=r"out of range"):
-            project_tokens(torch.full((1, count), token), torch.zeros(10, 4), torch.zeros(3, 4))
+            lookup(torch.zeros(10, 4), torch.full((count,), token))

@@ -110,7 +110,7 @@ def test_readme_command_runs(line: str, trained_run: Path, small_overrides: list
 
 
 # what the cell stands on
-CELL = ("choices", "initialization", "inputs", "scan", "scan.linear")
+CELL = ("choices", "initialization", "inputs", "scan", "scan.linear", "scan.tokens")
 
 
 def imports_of(path: Path) -> set[str]:

@@ -2,42 +2,17 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
-from typing import TypeVar
 
 import pytest
 import torch
+from conftest import with_threads
 from test_scan import MASKS, assert_close, make_case, run, truth
 from torch import Tensor
 
 from rnn_imdb.inputs import project_inputs
 from rnn_imdb.scan import choose_backend, cpu
 
-Result = TypeVar("Result")
-
 pytestmark = pytest.mark.skipif(not cpu.available(), reason=str(cpu.unavailable_reason()))
-
-
-def runnable() -> list[str]:
-    """Instruction sets that were built and that this processor has."""
-    capability = torch.backends.cpu.get_cpu_capability()
-    return [name for name in cpu.INSTRUCTION_SETS.get(capability, ("baseline",)) if cpu.is_built(name)]
-
-
-@pytest.fixture(params=runnable())
-def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    library = cpu.load(request.param)
-    monkeypatch.setattr(cpu, "_kernel", lambda: (library, request.param))
-    return request.param
-
-
-def with_threads(count: int, function: Callable[[], Result]) -> Result:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        return function()
-    finally:
-        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 63, 31), (32, 63, 32), (9, 20, 272)], ids=str)

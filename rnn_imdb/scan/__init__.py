@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rnn_imdb.choices import SCANS
+from rnn_imdb.errors import NotServed
 from rnn_imdb.scan import cpu
 
 Scan = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
@@ -42,11 +43,13 @@ def tanh_scan(
         h_1 .. h_T, (B, T, H); h_T, (B, 1, H), where only the last is wanted.
 
     Raises:
-        ValueError: a shape, dtype or device does not fit the others, or the backend does not serve this case.
+        ValueError: a shape, dtype or device does not fit the others.
+        NotServed: the backend does not serve this case.
     """
     check_inputs(projected, weight, initial_state, mask)
     if backend == "auto":
         backend = choose_backend(projected.device, projected.dtype, projected.shape[2], masked=mask is not None)
+    check_served(backend, projected.device, projected.dtype)
     if only_last and backend == "cpu":
         return cpu.scan(projected, weight, initial_state, mask, only_last=True)
     states = find_scan(backend)(projected, weight, initial_state, mask)
@@ -80,8 +83,19 @@ def find_scan(backend: str) -> Scan:
     return import_module(SCANS[backend]).scan
 
 
-# backend -> the devices and dtypes that it serves; the others take any
-_SERVES = {"cpu": ("cpu", (torch.float32,)), "triton": ("cuda", (torch.float32,))}
+# where the fused kernels run, in float32 alone; the other backends take any device and dtype
+_FUSED = {"cpu": "cpu", "triton": "cuda"}
+
+
+def check_served(backend: str, device: torch.device, dtype: torch.dtype) -> None:
+    """Raise NotServed where ``backend`` does not run on ``device`` in ``dtype``."""
+    if backend in _FUSED and (device.type, dtype) != (_FUSED[backend], torch.float32):
+        raise NotServed(
+            f"the scan {backend} runs in torch.float32 on a {_FUSED[backend]} device, got {dtype} on {device}: "
+            "set model.scan=auto, or bptt, which runs anywhere"
+        )
+    if backend == "cpu" and not cpu.available():
+        raise NotServed(f"the scan cpu has no kernel here: {cpu.unavailable_reason()}, or set model.scan=auto")
 
 
 def check_inputs(projected: Tensor, weight: Tensor, initial_state: Tensor, mask: Tensor | None) -> None:

@@ -13,6 +13,11 @@
 
    A step whose mask is false copies: h_t = h_{t-1}, delta_t = 0, c_{t-1} = c_t + g_t.
 
+   Rows that begin with the same inputs are in the same states until they differ. With `shared` these states are
+   computed in one row more, number B, and the leading masked steps of the others are copies of its steps. Backward, the
+   gradients that arrive at a shared state add up: g_t of row B is the sum of the others' g_t there, and of the c_t of
+   those whose own steps begin at t + 1.
+
    Arrays are float32, contiguous, batch first: (B, T, H), (B, H); a mask is (B, T), one byte an entry, or NULL.
    H, and every number of columns, is a multiple of 16: Python pads, and gives the scan the number of `used` entries
    of a state, since an infinite initial state would make NaN of the padding, and that of everything. A parameter
@@ -172,9 +177,12 @@ typedef struct {
     long batch, time, given;
     Matrix weight; /* W^T forward, W backward: states are rows */
     const uint8_t *mask;
+    bool shared, only_last; /* only_last: of the shared states that a row copies, its first own step needs the last */
     const float *projected, *initial_state;
+    const int64_t *positions; /* p_t is row positions[row, t] of `projected`; NULL where it has a row for each step */
     float *states;
     const float *gradient;
+    float *common; /* g_t of row B */
     float *delta, *carry;
 } Scan;
 
@@ -198,10 +206,17 @@ static long count(const Scan *s, long row, long t, int direction, bool value)
 static bool next_run_forward(const Scan *s, Run *run)
 {
     const long H = s->weight.columns;
-    for (long n = count(s, run->row, run->t, 1, false); n > 0; n--, run->t++) {
-        float *state = s->states + (run->row * s->time + run->t) * H;
-        memcpy(state, run->t ? state - H : s->initial_state + run->row * H, 4 * H);
-    }
+    const long n = count(s, run->row, run->t, 1, false);
+    if (s->shared && run->row < s->batch && n) {
+        const long first = s->only_last ? n - 1 : 0;
+        const float *common = s->states + (s->batch * s->time + first) * H;
+        memcpy(s->states + (run->row * s->time + first) * H, common, 4 * (n - first) * H);
+        run->t = n;
+    } else
+        for (const long stop = run->t + n; run->t < stop; run->t++) {
+            float *state = s->states + (run->row * s->time + run->t) * H;
+            memcpy(state, run->t ? state - H : s->initial_state + run->row * H, 4 * H);
+        }
     run->left = count(s, run->row, run->t, 1, true);
     return run->left > 0;
 }
@@ -209,24 +224,43 @@ static bool next_run_forward(const Scan *s, Run *run)
 /* What arrives at a state from above, or NULL before the last `given` steps, where nothing does. */
 static const float *gradient_at(const Scan *s, long row, long t)
 {
+    if (row == s->batch) return s->common + t * s->weight.columns;
     const long n = t - (s->time - s->given);
     return n < 0 ? NULL : s->gradient + (row * s->given + n) * s->weight.columns;
+}
+
+INLINE void add(float *to, const float *from, long H)
+{
+    for (long c = 0; c < H; c += LANES) store(to + c, load(to + c) + load(from + c));
 }
 
 /* Add the gradients of masked steps to the carried one, then find the run before them: a run's t counts down. */
 static bool next_run_backward(const Scan *s, Run *run)
 {
     const long H = s->weight.columns, masked = count(s, run->row, run->t, -1, false);
+    if (s->shared && run->row < s->batch && masked == run->t + 1) return false;
     const long first = (run->row * s->time + run->t - masked + 1) * H;
     float *carry = s->carry + run->row * H;
     if (masked) memset(s->delta + first, 0, 4 * masked * H);
     for (long n = masked; n-- > 0;) {
         const float *above = gradient_at(s, run->row, run->t - masked + 1 + n);
-        for (long c = 0; above && c < H; c += LANES) store(carry + c, load(carry + c) + load(above + c));
+        if (above) add(carry, above, H);
     }
     run->t -= masked;
     run->left = count(s, run->row, run->t, -1, true);
     return run->left > 0;
+}
+
+/* Sum up what arrives at the states of row B, in the order of the rows that share them. */
+static void sum_common(const Scan *s)
+{
+    const long H = s->weight.columns;
+    for (long row = 0; row < s->batch; row++) {
+        const long n = count(s, row, 0, 1, false);
+        if (n) add(s->common + (n - 1) * H, s->carry + row * H, H);
+        for (long t = s->given < s->time ? s->time - s->given : 0; t < n; t++)
+            add(s->common + t * H, gradient_at(s, row, t), H);
+    }
 }
 
 static void forward(const Scan *s, Run *runs, int rows, long steps)
@@ -234,14 +268,16 @@ static void forward(const Scan *s, Run *runs, int rows, long steps)
     const long T = s->time, H = s->weight.columns;
     const float *projected[MAX_ROWS], *before[MAX_ROWS];
     float *states[MAX_ROWS];
+    long n[MAX_ROWS];
     for (int r = 0; r < rows; r++) {
-        long n = runs[r].row * T + runs[r].t;
-        projected[r] = s->projected + n * H;
-        states[r] = s->states + n * H;
+        n[r] = runs[r].row * T + runs[r].t;
+        projected[r] = s->projected + n[r] * H;
+        states[r] = s->states + n[r] * H;
         before[r] = runs[r].t ? states[r] - H : s->initial_state + runs[r].row * H;
         runs[r].t += steps;
     }
     while (steps--) {
+        for (int r = 0; s->positions && r < rows; r++) projected[r] = s->projected + s->positions[n[r]++] * H;
         multiply(rows, true, &s->weight, before, 1, projected, states);
         for (int r = 0; r < rows; r++) {
             before[r] = states[r];
@@ -321,35 +357,58 @@ static void scan_rows(const Scan *s, long start, bool next_run(const Scan *, Run
     }
 }
 
+/* Row B alone. */
+static void scan_shared(const Scan *s, long start, bool next_run(const Scan *, Run *),
+                        void advance(const Scan *, Run *, int, long))
+{
+    unsigned mode = flush_denormals();
+    Run run = {s->batch, start, 0};
+    while (next_run(s, &run)) advance(s, &run, 1, run.left);
+    restore(mode);
+}
+
 /* The functions that Python calls return false when memory ran out. */
 
-bool tanh_scan_forward(long batch, long time, long H, long used, const float *projected, const float *weight,
-                       long stride_i, long stride_j, const float *initial_state, const uint8_t *mask, float *states,
-                       int threads)
+/* With `shared`, arrays have one row more than `batch`; with `only_last`, a row may lack the states that it shares. */
+bool tanh_scan_forward(long batch, long time, long H, long used, const float *projected, const int64_t *positions,
+                       const float *weight, long stride_i, long stride_j, const float *initial_state,
+                       const uint8_t *mask, bool shared, bool only_last, float *states, int threads)
 {
-    Scan s = {.batch = batch, .time = time, .mask = mask, .projected = projected, .states = states};
+    Scan s = {.batch = batch, .time = time, .mask = mask, .shared = shared, .only_last = only_last};
+    s.projected = projected;
+    s.positions = positions;
     s.initial_state = initial_state;
+    s.states = states;
     s.weight = packed(weight, used, H, stride_j, stride_i);
     if (!s.weight.data) return false;
+    if (shared) scan_shared(&s, 0, next_run_forward, forward);
     scan_rows(&s, 0, next_run_forward, forward, threads);
     free((float *)s.weight.data);
     return true;
 }
 
-/* `gradient` is that of the last `given` states, (B, given, H); `carry` becomes that of the initial state. */
+/* `gradient` is that of the last `given` states, (B, given, H); `carry` becomes that of the initial state. With
+   `shared`, delta of shared steps stands in row B alone. */
 bool tanh_scan_backward(long batch, long time, long H, long used, long given, const float *gradient,
                         const float *weight, long stride_i, long stride_j, const float *states, const uint8_t *mask,
-                        float *delta, float *carry, int threads)
+                        bool shared, float *delta, float *carry, int threads)
 {
-    Scan s = {.batch = batch, .time = time, .mask = mask, .states = (float *)states, .gradient = gradient};
+    Scan s = {.batch = batch, .time = time, .mask = mask, .shared = shared, .states = (float *)states};
+    s.gradient = gradient;
     s.given = given;
     s.delta = delta;
-    s.carry = memset(carry, 0, 4 * batch * H);
+    s.carry = memset(carry, 0, 4 * (batch + shared) * H);
     s.weight = packed(weight, used, H, stride_i, stride_j);
-    if (!s.weight.data) return false;
-    scan_rows(&s, time - 1, next_run_backward, backward, threads);
+    s.common = calloc(shared ? time * H : 1, 4);
+    const bool done = s.weight.data && s.common;
+    if (done) scan_rows(&s, time - 1, next_run_backward, backward, threads);
+    if (done && shared) {
+        sum_common(&s);
+        scan_shared(&s, time - 1, next_run_backward, backward);
+    }
+    free(s.common);
     free((float *)s.weight.data);
-    return true;
+    return done;
 }
 
 /* out[n] = bias + M x[n] for x (N, depth) and M[c, k] at stride_c, stride_k; bias may be NULL. */
@@ -423,8 +482,9 @@ bool outer(long batch, long time, long I, long J, const float *left, const float
     return true;
 }
 
-/* table[tokens[n]] += rows[n], n upwards; the threads share the columns, so that no two meet in one number. Any H. */
-bool add_rows(long N, long H, const int64_t *tokens, const float *rows, float *table, int threads)
+/* table[tokens[n]] += rows[n], n upwards, where the mask is true; the threads share the columns, so that no two meet
+   in one number. Any H. */
+bool add_rows(long N, long H, const int64_t *tokens, const uint8_t *mask, const float *rows, float *table, int threads)
 {
 #pragma omp parallel num_threads(threads)
     {
@@ -432,6 +492,7 @@ bool add_rows(long N, long H, const int64_t *tokens, const float *rows, float *t
         const long vectors = (H + LANES - 1) / LANES, share = omp_get_num_threads(), i = omp_get_thread_num();
         const long first = vectors * i / share * LANES, last = smaller(H, vectors * (i + 1) / share * LANES);
         for (long n = 0; n < N; n++) {
+            if (mask && !mask[n]) continue;
             const float *from = rows + n * H;
             float *to = table + tokens[n] * H;
             long c = first;
@@ -465,5 +526,23 @@ bool distinct(long N, long V, const int64_t *tokens, int64_t *positions, int64_t
         positions[n] = seen[word] - 1;
     }
     free(seen);
+    return true;
+}
+
+/* The mask of rows that share their leading padding: whether a row has had another word by step t; and in row B,
+   whether there is one that has not. */
+bool begun(long batch, long time, int64_t padding, const int64_t *tokens, uint8_t *mask, int threads)
+{
+    (void)threads;
+    long longest = 0;
+    for (long row = 0; row < batch; row++) {
+        long n = 0;
+        while (n < time && tokens[row * time + n] == padding) n++;
+        memset(mask + row * time, 0, n);
+        memset(mask + row * time + n, 1, time - n);
+        if (n > longest) longest = n;
+    }
+    memset(mask + batch * time, 1, longest);
+    memset(mask + batch * time + longest, 0, time - longest);
     return true;
 }

@@ -23,15 +23,16 @@ from torch.autograd.function import once_differentiable
 INSTRUCTION_SETS = {"AVX512": ("avx512", "avx2", "baseline"), "AVX2": ("avx2", "baseline")}
 _LANES = 16  # the kernel wants multiples of the widest vector: 16 floats
 
-_N, _POINTER, _THREADS = ctypes.c_long, ctypes.c_void_p, ctypes.c_int
+_N, _POINTER, _FLAG, _THREADS = ctypes.c_long, ctypes.c_void_p, ctypes.c_bool, ctypes.c_int
 _MATRIX = [_POINTER, _N, _N]  # data and two strides
 _SIGNATURES = {
-    "tanh_scan_forward": [_N, _N, _N, _N, _POINTER, *_MATRIX, _POINTER, _POINTER, _POINTER, _THREADS],
-    "tanh_scan_backward": [_N, _N, _N, _N, _N, _POINTER, *_MATRIX, _POINTER, _POINTER, _POINTER, _POINTER, _THREADS],
-    "linear": [_N, _N, _N, _POINTER, *_MATRIX, _POINTER, _POINTER, _THREADS],
-    "outer": [_N, _N, _N, _N, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _THREADS],
-    "add_rows": [_N, _N, _POINTER, _POINTER, _POINTER, _THREADS],
-    "distinct": [_N, _N, _POINTER, _POINTER, _POINTER, _POINTER, _THREADS],
+    "tanh_scan_forward": [*[_N] * 4, *[_POINTER] * 2, *_MATRIX, *[_POINTER] * 2, *[_FLAG] * 2, _POINTER, _THREADS],
+    "tanh_scan_backward": [*[_N] * 5, _POINTER, *_MATRIX, *[_POINTER] * 2, _FLAG, *[_POINTER] * 2, _THREADS],
+    "linear": [*[_N] * 3, _POINTER, *_MATRIX, *[_POINTER] * 2, _THREADS],
+    "outer": [*[_N] * 4, *[_POINTER] * 5, _THREADS],
+    "add_rows": [*[_N] * 2, *[_POINTER] * 4, _THREADS],
+    "distinct": [*[_N] * 2, *[_POINTER] * 4, _THREADS],
+    "begun": [*[_N] * 3, *[_POINTER] * 2, _THREADS],
 }
 
 
@@ -108,7 +109,9 @@ class _Scan(torch.autograd.Function):
     def forward(ctx, projected, weight, initial_state, mask, used, only_last):
         projected, initial_state = projected.contiguous(), initial_state.contiguous()
         states = torch.empty_like(projected)  # (B, T, H)
-        call("tanh_scan_forward", *states.shape, used, projected, weight, *weight.stride(), initial_state, mask, states)
+        matrix = weight, *weight.stride()
+        sizes = *states.shape, used
+        call("tanh_scan_forward", *sizes, projected, None, *matrix, initial_state, mask, False, only_last, states)
         ctx.save_for_backward(weight, initial_state, mask, states)
         ctx.used = used
         return states[:, -1:].clone() if only_last else states
@@ -123,7 +126,7 @@ class _Scan(torch.autograd.Function):
         d_initial = torch.empty_like(initial_state)
         strides = weight.stride()
         sizes = B, T, H, ctx.used, gradient.shape[1]
-        call("tanh_scan_backward", *sizes, gradient, weight, *strides, states, mask, delta, d_initial)
+        call("tanh_scan_backward", *sizes, gradient, weight, *strides, states, mask, False, delta, d_initial)
         d_weight = None
         if ctx.needs_input_grad[1]:
             d_weight = torch.empty(H, H)

@@ -17,6 +17,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from rnn_imdb.errors import NotServed
+
 # A module that torch replaces by an object with properties: type checkers cannot see them.
 rnn_precision: Any = torch.backends.cudnn.rnn
 
@@ -72,9 +74,9 @@ def scan(
     initial_state: Float[Tensor, "batch state"],
     mask: Bool[Tensor, "batch time"] | None = None,
 ) -> Float[Tensor, "batch time state"]:
-    """h_t = tanh(p_t + W h_{t-1}) for all t, differentiable once; any strides. ValueError where a mask is given."""
+    """h_t = tanh(p_t + W h_{t-1}) for all t, differentiable once; any strides. NotServed where a mask is given."""
     if mask is not None:
-        raise ValueError(
+        raise NotServed(
             f"the cudnn scan takes no mask, for rnn_tanh cannot skip steps; got one of shape {tuple(mask.shape)}: "
             "use the backend bptt (any H) or triton (H up to 128), or leave padding unmasked"
         )

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from rnn_imdb.errors import NotServed
 from rnn_imdb.scan import gpu_kernels
 
 MAX_STATE_DIM = max(gpu_kernels.FORWARD_WARPS)
@@ -72,10 +73,10 @@ def scan(
     """h_t = tanh(p_t + W h_{t-1}) for all t, differentiable once; float32, any strides.
 
     Raises:
-        ValueError: H exceeds 128.
+        NotServed: H exceeds 128.
     """
     if projected.shape[2] > MAX_STATE_DIM:
-        raise ValueError(
+        raise NotServed(
             f"the triton scan keeps W in registers, which hold a state_dim of at most {MAX_STATE_DIM}; "
             f"got {projected.shape[2]}: use the backend cudnn (auto picks it)"
         )

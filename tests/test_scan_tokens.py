@@ -1,0 +1,177 @@
+"""The scan over words against embedding, linear and scan, in values and gradients."""
+
+import itertools
+
+import pytest
+import torch
+from conftest import with_threads
+from torch import Tensor
+from torch.nn import functional as F
+
+from rnn_imdb.errors import NotServed
+from rnn_imdb.scan import cpu, tanh_scan
+from rnn_imdb.scan.tokens import scan_tokens
+from rnn_imdb.text import PAD_INDEX
+
+NAMES = ("embedding", "A", "b")
+SHAPES = [(1, 1, 3, 1, 1), (3, 7, 20, 5, 31), (32, 63, 300, 32, 32), (5, 500, 90, 48, 64), (9, 20, 5000, 16, 100)]
+PADDINGS = ("none", "pre", "post", "holes", "nothing else", "one row without")
+BACKENDS = [
+    pytest.param("cpu", marks=pytest.mark.skipif(not cpu.available(), reason=str(cpu.unavailable_reason()))),
+    "bptt",
+]
+
+
+def make_tokens(kind: str, batch: int, time: int, vocabulary: int) -> Tensor:
+    generator = torch.Generator().manual_seed(batch + time)
+    tokens = torch.randint(1, vocabulary, (batch, time), generator=generator)
+    steps, lengths = torch.arange(time), torch.randint(0, time + 1, (batch, 1), generator=generator)
+    padding = {
+        "none": torch.zeros(batch, time, dtype=torch.bool),
+        "pre": steps < time - lengths,
+        "post": steps >= lengths,
+        "holes": (steps < time - lengths) | (steps % 3 == 1),
+        "nothing else": torch.ones(batch, time, dtype=torch.bool),
+        "one row without": (steps < time // 2) & (torch.arange(batch)[:, None] > 0),
+    }[kind]
+    return tokens.masked_fill(padding, PAD_INDEX)
+
+
+def make_parameters(vocabulary: int, embedding: int, state: int) -> list[Tensor]:
+    """Embedding, A and b, in float64; without much growth in time, of which a rounding error would have its share."""
+    generator = torch.Generator().manual_seed(vocabulary)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    recurrent = torch.linalg.qr(normal(state, state))[0]
+    return [normal(vocabulary, embedding), torch.cat([recurrent, normal(state, embedding)], dim=1), normal(state)]
+
+
+def run(
+    backend: str, tokens: Tensor, parameters: list[Tensor], mask: Tensor | None = None, *, only_last: bool = False
+) -> dict[str, Tensor]:
+    """States and gradients; of ``plain``, by torch's embedding and linear and the loop, in float64."""
+    dtype = torch.float64 if backend == "plain" else torch.float32
+    leaves = [tensor.to(dtype).requires_grad_() for tensor in parameters]
+    embedding, A, b = leaves
+    H = len(A)
+    if backend == "plain":
+        projected = F.linear(F.embedding(tokens, embedding), A[:, H:], b)
+        states = tanh_scan(projected, A[:, :H], torch.zeros(len(tokens), H, dtype=dtype), mask, "reference")
+        states = states[:, -1:] if only_last else states
+    else:
+        states = scan_tokens(tokens, embedding, A[:, H:], b, A[:, :H], mask, backend, only_last=only_last)
+    upstream = torch.randn(states.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    gradients = torch.autograd.grad(states, leaves, upstream.to(dtype))
+    return {"states": states.detach(), **dict(zip(NAMES, gradients, strict=True))}
+
+
+@pytest.mark.parametrize("only_last", [False, True], ids=["all states", "last state"])
+@pytest.mark.parametrize("masked", [False, True], ids=["not masked", "masked"])
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_equals_embedding_then_linear_then_scan(
+    backend: str, shape: tuple[int, int, int, int, int], padding: str, masked: bool, only_last: bool
+) -> None:
+    batch, time, vocabulary, embedding, state = shape
+    tokens, parameters = make_tokens(padding, batch, time, vocabulary), make_parameters(vocabulary, embedding, state)
+    mask = tokens != PAD_INDEX if masked else None
+    expected = run("plain", tokens, parameters, mask, only_last=only_last)
+    for name, value in run(backend, tokens, parameters, mask, only_last=only_last).items():
+        error = (value - expected[name]).norm() / max(expected[name].norm().item(), 1.0)
+        assert error <= 5e-6, f"{name}: relative error {error:.2e}"
+
+
+@pytest.mark.parametrize("padding", ["none", "pre", "holes"])
+def test_every_instruction_set_and_number_of_threads_gives_the_states_of_the_scan(kernel: str, padding: str) -> None:
+    batch, time, vocabulary, embedding, state = 21, 40, 50, 16, 48
+    tokens, parameters = make_tokens(padding, batch, time, vocabulary), make_parameters(vocabulary, embedding, state)
+    results = [with_threads(n, lambda: run("cpu", tokens, parameters)) for n in (1, 2, 2, 5)]
+    table = [tensor.float() for tensor in parameters]
+    projected = F.embedding(tokens, F.linear(table[0], table[1][:, state:], table[2]))
+    # the small product of the words may differ in its last bits from torch's
+    scanned = tanh_scan(projected, table[1][:, :state], torch.zeros(batch, state), backend="cpu")
+    torch.testing.assert_close(results[0]["states"], scanned, rtol=1e-5, atol=1e-5)
+    assert all(torch.equal(results[0]["states"], other["states"]) for other in results[1:])
+    # gradients of the words are sums of δ, in the order of the batch; parts of A's are added thread by thread
+    assert all(torch.equal(results[0]["embedding"], other["embedding"]) for other in results[1:])
+    assert all(torch.equal(results[1][name], results[2][name]) for name in NAMES)
+    for row in (0, 7, 20):
+        assert torch.equal(run("cpu", tokens[row : row + 1], parameters)["states"][0], results[0]["states"][row])
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_words_that_are_not_finite_reach_what_they_reach_in_the_plain_path(value: float) -> None:
+    tokens, parameters = make_tokens("pre", 8, 12, 20), make_parameters(20, 4, 16)
+    tokens[:, -4] = torch.arange(8) % 4 + 2
+    parameters[0][5] = value
+    expected, actual = (run(backend, tokens, parameters) for backend in ("plain", "auto"))
+    for name, value in expected.items():
+        assert torch.equal(value.isnan(), actual[name].isnan()), name
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_nobody_asked_for_are_left_out(backend: str) -> None:
+    tokens, parameters = make_tokens("pre", 6, 9, 20), make_parameters(20, 5, 31)
+    embedding, A, b = (tensor.float() for tensor in parameters)
+    everything = run(backend, tokens, parameters)
+    wanted = A[:, 31:].clone().requires_grad_()
+    states = scan_tokens(tokens, embedding, wanted, b, A[:, :31], backend=backend)
+    upstream = torch.randn(states.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).float()
+    states.backward(upstream)
+    assert wanted.grad is not None
+    torch.testing.assert_close(wanted.grad, everything["A"][:, 31:])
+    without_bias = scan_tokens(tokens, embedding, wanted, None, A[:, :31], backend=backend)
+    with_zeros = scan_tokens(tokens, embedding, wanted, torch.zeros(31), A[:, :31], backend=backend)
+    assert torch.equal(without_bias, with_zeros)
+    with torch.no_grad():
+        assert scan_tokens(tokens, embedding, wanted, b, A[:, :31], backend=backend).grad_fn is None
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_word_outside_the_vocabulary_is_refused(backend: str) -> None:
+    for token, count in itertools.product((-1, 10), (1, 50)):
+        with pytest.raises(IndexError, match=r"out of range"):
+            scan_tokens(
+                torch.full((1, count), token),
+                torch.zeros(10, 4),
+                torch.zeros(3, 4),
+                None,
+                torch.zeros(3, 3),
+                backend=backend,
+            )
+
+
+def test_arguments_that_do_not_fit_are_refused_before_they_are_read() -> None:
+    fitting = {
+        "tokens": torch.zeros(2, 5, dtype=torch.int64),
+        "embedding": torch.zeros(10, 4),
+        "input_weight": torch.zeros(3, 4),
+        "bias": torch.zeros(3),
+        "weight": torch.zeros(3, 3),
+        "mask": torch.ones(2, 5, dtype=torch.bool),
+    }
+    assert scan_tokens(**fitting).shape == (2, 5, 3)
+    wrong = {
+        "tokens": (torch.zeros(2, 5), torch.zeros(10, dtype=torch.int64), torch.zeros(0, 5, dtype=torch.int64)),
+        "embedding": (torch.zeros(10), torch.zeros(10, 4, dtype=torch.float64)),
+        "input_weight": (torch.zeros(3, 5), torch.zeros(4, 4), torch.zeros(3, 4, device="meta")),
+        "bias": (torch.zeros(1, 3), torch.zeros(4)),
+        "weight": (torch.zeros(3, 4), torch.zeros(3, 3, dtype=torch.float16)),
+        "mask": (torch.ones(2, 5), torch.ones(2, 4, dtype=torch.bool)),
+    }
+    for name, values in wrong.items():
+        for value in values:
+            with pytest.raises(ValueError, match=r"must be .* got"):
+                scan_tokens(**fitting | {name: value})
+
+
+def test_backend_that_does_not_serve_is_refused() -> None:
+    parameters = [tensor.requires_grad_() for tensor in make_parameters(20, 4, 16)]
+    embedding, A, b = parameters
+    with pytest.raises(NotServed, match=r"cpu runs in torch.float32 on a cpu device, got torch.float64 on cpu"):
+        scan_tokens(make_tokens("pre", 2, 3, 20), embedding, A[:, 16:], b, A[:, :16], backend="cpu")
+    with pytest.raises(NotServed, match=r"triton runs in torch.float32 on a cuda device, got torch.float64 on cpu"):
+        tanh_scan(torch.zeros(1, 2, 16, dtype=torch.float64), A[:, :16], torch.zeros(1, 16).double(), backend="triton")
