@@ -51,6 +51,15 @@ class NoProfiler(PassThroughProfiler):
         return self._context
 
 
+def leave_out_empty_hooks(callback: L.Callback) -> None:
+    """Take away the hooks of each batch that ``callback`` does not fill: sixty a step, for which Lightning prepares."""
+    for name in dir(L.Callback):
+        empty = getattr(L.Callback, name)
+        of_a_batch = name.startswith("on_") and any(word in name for word in ("batch", "backward", "before"))
+        if of_a_batch and getattr(callback, name) == empty.__get__(callback):
+            setattr(callback, name, None)
+
+
 @contextmanager
 def refusals(*errors: type[Exception]) -> Iterator[None]:
     """Turn ``errors``, by which Lightning or Hydra refuse their arguments, into a UserError."""
@@ -87,7 +96,7 @@ def build_trainer(
             if isinstance(logger, TensorBoardLogger):
                 # arguments of its SummaryWriter, which is made when first used
                 logger._kwargs["purge_step"] = purge_step
-        return L.Trainer(
+        trainer = L.Trainer(
             **arguments,
             logger=loggers,
             plugins=[AtomicCheckpointIO()],
@@ -98,3 +107,6 @@ def build_trainer(
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
         )
+    for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue] Lightning lists them there
+        leave_out_empty_hooks(callback)
+    return trainer

@@ -197,6 +197,11 @@ def _rename(temporary: Path, folder: Path) -> None:
             raise
 
 
+def _load(path: Path) -> np.ndarray:
+    """The array in a file, of which only what is used is read; plain, since a memmap is slow to index."""
+    return np.asarray(np.load(path, mmap_mode="r"))
+
+
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -217,9 +222,7 @@ def _open(folder: Path) -> EncodedReviews | None:
         if _words_digest(meta["vocabulary"]) != meta["vocabulary_sha256"]:
             raise ValueError("the vocabulary has changed")
         splits = {
-            split: Split(
-                *(np.load(folder / f"{split}_{part}.npy", mmap_mode="r") for part in ("tokens", "labels", "ids"))
-            )
+            split: Split(*(_load(folder / f"{split}_{part}.npy") for part in ("tokens", "labels", "ids")))
             for split in SPLITS
         }
         return EncodedReviews(splits, Vocabulary(meta["vocabulary"]))

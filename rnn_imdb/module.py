@@ -1,5 +1,6 @@
 """Training, validation and test of a classifier, for Lightning's Trainer."""
 
+import math
 from typing import Any
 
 import lightning.pytorch as L
@@ -23,6 +24,38 @@ EVALUATION_METRICS = {
     "f1": BinaryF1Score,
     "calibration_error": BinaryCalibrationError,
 }
+
+
+class Outputs:
+    """Logits and labels of the reviews of an epoch so far, in two tensors that grow.
+
+    A tensor kept from each batch would lie between the large ones of the steps, and their memory, torn apart, could
+    not serve again: half a megabyte of fresh memory a step.
+    """
+
+    def __init__(self) -> None:
+        self._values: tuple[Tensor, Tensor] | None = None
+        self._count = 0
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        """Those of one batch, (B,) each."""
+        end = self._count + len(labels)
+        if self._values is None:
+            self._values = logits.new_empty(len(labels)), labels.new_empty(len(labels))
+        while end > len(self._values[0]):
+            self._values = torch.cat([self._values[0]] * 2), torch.cat([self._values[1]] * 2)
+        for values, new in zip(self._values, (logits, labels), strict=True):
+            values[self._count : end] = new
+        self._count = end
+
+    def values(self) -> tuple[Tensor, Tensor]:
+        """All logits and labels, (N,) each."""
+        assert self._values is not None, "no batch was seen"
+        logits, labels = self._values
+        return logits[: self._count].float(), labels[: self._count].float()
+
+    def clear(self) -> None:
+        self._count = 0
 
 
 class SentimentModule(L.LightningModule):
@@ -65,15 +98,15 @@ class SentimentModule(L.LightningModule):
             }
             for stage in STAGES
         }
-        # logits and labels of the running epochs: one update of the metrics an epoch costs less than one a batch
-        self._outputs: dict[str, list[tuple[Tensor, Tensor]]] = {stage: [] for stage in STAGES}
+        # of the running epochs: one update of the metrics an epoch costs less than one a batch
+        self._outputs = {stage: Outputs() for stage in STAGES}
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (B,) of reviews (B, T)."""
         return self.classifier(tokens)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        loss = self._step("train", batch)
+        loss, _ = self._step("train", batch)
         self._loss = loss.detach()
         # Lightning would take a third of a millisecond to note each of the steps that it does not show
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
@@ -82,29 +115,28 @@ class SentimentModule(L.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Logits (B,), which Lightning hands to the callbacks."""
-        self._step("validation", batch)
-        return self._outputs["validation"][-1][0]
+        return self._step("validation", batch)[1]
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Logits (B,), which Lightning hands to the callbacks."""
-        self._step("test", batch)
-        return self._outputs["test"][-1][0]
+        return self._step("test", batch)[1]
 
-    def _step(self, stage: str, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def _step(self, stage: str, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """The loss, and the logits (B,)."""
         tokens, labels = batch
         logits = self.classifier(tokens)
-        self._outputs[stage].append((logits.detach(), labels))
-        if stage == "train":
+        self._outputs[stage].add(logits.detach(), labels)
+        if stage == "train" and self.label_smoothing:
             labels = labels + self.label_smoothing * (0.5 - labels)
         loss = F.binary_cross_entropy_with_logits(logits, labels)
         if self.trainer.world_size > 1:
             # processes average their gradients, so each mean counts by its share of the reviews
             total = torch.as_tensor(self.all_gather(loss.new_tensor(len(labels)))).sum()
             loss = loss * (len(labels) * self.trainer.world_size / total)
-        return loss
+        return loss, logits
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        if not torch.isfinite(self._loss):
+        if not math.isfinite(self._loss.item()):
             norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
             raise UserError(
                 f"the training loss must be finite, but it is {self._loss.item()} at step {self.global_step} "
@@ -136,7 +168,7 @@ class SentimentModule(L.LightningModule):
 
     def _log_epoch(self, stage: str, *, logger: bool | None = None) -> dict[str, float]:
         """Compute the figures of an epoch, over all processes where there are several."""
-        logits, labels = (torch.cat(parts).float() for parts in zip(*self._outputs[stage], strict=True))
+        logits, labels = self._outputs[stage].values()
         self._outputs[stage].clear()
         losses = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
         figures = {f"{stage}/loss": self._compute(MeanMetric(nan_strategy="disable"), losses)}

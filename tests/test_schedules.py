@@ -94,9 +94,11 @@ def test_smoothed_labels_are_trained_on_and_never_shown() -> None:
     batch = (torch.zeros(9, 3), labels)
     # 0.9 for a positive review and 0.1 for a negative one
     smooth = -(labels * 0.8 + 0.1) * F.logsigmoid(logits) - (0.9 - labels * 0.8) * F.logsigmoid(-logits)
-    torch.testing.assert_close(module._step("train", batch), smooth.mean())
-    torch.testing.assert_close(module._step("validation", batch), F.binary_cross_entropy_with_logits(logits, labels))
-    assert torch.equal(module._outputs["train"][0][1], labels)
+    torch.testing.assert_close(module._step("train", batch)[0], smooth.mean())
+    loss, returned = module._step("validation", batch)
+    torch.testing.assert_close(loss, F.binary_cross_entropy_with_logits(logits, labels))
+    assert torch.equal(returned, logits)
+    assert torch.equal(module._outputs["train"].values()[1], labels)
 
 
 def interrupt_at(patch: pytest.MonkeyPatch, batch: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as L
 import pytest
 import torch
 from conftest import compose, small_reviews, write_archive
@@ -13,10 +14,13 @@ from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
+from rnn_imdb import session
+from rnn_imdb.build import build_data, build_module, build_trainer
 from rnn_imdb.cache import SPLITS
 from rnn_imdb.data import BatchSampler, ReviewDataset
 from rnn_imdb.errors import UserError
 from rnn_imdb.files import BEST, LAST
+from rnn_imdb.module import Outputs
 from rnn_imdb.training import train
 
 Train = Callable[..., dict[str, Any]]
@@ -168,6 +172,56 @@ def test_trainer_arguments_that_lightning_refuses_are_a_clear_error(run: Train) 
         run("+trainer.nosuch=1")
     with pytest.raises(UserError, match=r"check 0\.01 of the `val_dataloader`"):
         run("trainer.limit_val_batches=0.01", folder="other")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["model.scan=cpu", "trainer.precision=64-true"],
+            r"cpu runs in torch\.float32 .* torch\.float64 on cpu: .*auto",
+        ),
+        (["model.scan=triton", "trainer.accelerator=cpu"], r"triton runs in torch\.float32 on a cuda device"),
+        (["model.scan=cudnn", "model.mask_padding=true"], r"cudnn scan takes no mask"),
+    ],
+)
+def test_scan_that_does_not_serve_the_run_is_a_clear_error(run: Train, options: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        run(*options)
+    assert caught.value.exit_code == 2
+
+
+def test_outputs_of_an_epoch_lie_in_one_place() -> None:
+    outputs, generator = Outputs(), torch.Generator().manual_seed(0)
+    for sizes in ([32] * 9 + [7], [250, 250, 3], [1]):
+        outputs.clear()
+        batches = [(torch.randn(n, generator=generator), torch.ones(n) * n) for n in sizes]
+        for batch in batches:
+            outputs.add(*batch)
+        for values, expected in zip(outputs.values(), zip(*batches, strict=True), strict=True):
+            assert torch.equal(values, torch.cat(expected))
+    place = outputs.values()[0].data_ptr()
+    outputs.clear()
+    outputs.add(torch.zeros(500), torch.zeros(500))
+    assert outputs.values()[0].data_ptr() == place
+
+
+def test_callbacks_keep_the_hooks_that_they_fill(small_overrides: list[str], tmp_path: Path) -> None:
+    called = []
+
+    class Told(L.Callback):
+        def on_train_batch_end(self, *arguments: Any) -> None:
+            called.append("filled")
+
+    told, replaced = Told(), L.Callback()
+    replaced.on_before_backward = lambda *_: called.append("given")
+    session.start(0)
+    config = compose("train", *small_overrides, "trainer.max_epochs=1", "trainer.limit_train_batches=1")
+    trainer = build_trainer(config, tmp_path, [told, replaced])
+    trainer.fit(build_module(config, config.data.vocabulary_size), build_data(config.data))
+    assert called == ["given", "filled"]
+    assert told.on_before_backward is None
+    assert told.on_validation_end is not None
 
 
 def test_tensorboard_shows_curves_and_one_hparams_entry(run: Train, tmp_path: Path) -> None:
