@@ -101,6 +101,13 @@ class SentimentModule(L.LightningModule):
         # of the running epochs: one update of the metrics an epoch costs less than one a batch
         self._outputs = {stage: Outputs() for stage in STAGES}
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning notes the hook that it is in, 46 times a step, and torch would look at each for a parameter
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (B,) of reviews (B, T)."""
         return self.classifier(tokens)
