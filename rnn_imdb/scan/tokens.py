@@ -99,25 +99,25 @@ class _ScanTokens(torch.autograd.Function):
     @staticmethod
     def forward(ctx, embedding, input_weight, bias, weight, tokens, mask, only_last):
         (B, T), H = tokens.shape, len(weight)
-        shared = mask is None
+        shared = mask is None and bool((tokens[:, 0] == PAD_INDEX).any())
         if shared:
+            # the states over padding, in a row of their own
             tokens = torch.cat([tokens, tokens.new_full((1, T), PAD_INDEX)])
             mask = torch.empty(B + 1, T, dtype=torch.bool)
             cpu.call("begun", B, T, PAD_INDEX, tokens, mask)
         words, positions = _distinct(tokens, len(embedding))
-        x, bias = (
-            cpu.pad(embedding.index_select(0, words), -1),
-            None if bias is None else cpu.pad(bias.contiguous(), -1),
-        )
+        x = cpu.pad(embedding.index_select(0, words), -1)
+        bias = None if bias is None else cpu.pad(bias.contiguous(), -1)
         input_weight, weight = cpu.pad(input_weight, -1, -2), cpu.pad(weight, -1, -2)
         (U, E), width = x.shape, len(weight)
         projected = x.new_empty(U, width)
         cpu.call("linear", U, E, width, x, input_weight, *input_weight.stride(), bias, projected)
 
         initial_state, states = x.new_zeros(len(tokens), width), x.new_empty(len(tokens), T, width)
-        inputs = projected, positions, weight, *weight.stride(), initial_state, mask.contiguous()
+        mask = None if mask is None else mask.contiguous()
+        inputs = projected, positions, weight, *weight.stride(), initial_state, mask
         cpu.call("tanh_scan_forward", B, T, width, H, *inputs, shared, only_last, states)
-        ctx.save_for_backward(words, positions, x, input_weight, weight, initial_state, inputs[-1], states)
+        ctx.save_for_backward(words, positions, x, input_weight, weight, initial_state, mask, states)
         ctx.shared, ctx.vocabulary, ctx.sizes = shared, embedding.shape, (embedding.shape[1], H)
         return states[:B, -1:, :H].clone() if only_last else states[:B, :, :H]
 
