@@ -48,13 +48,17 @@ def test_lookup_equals_embedding(shape: tuple[int, ...], rows: int, columns: int
     tokens, table = torch.randint(rows, shape), torch.randn(rows, columns, dtype=torch.float64)
     upstream = torch.randn(*shape, columns, dtype=torch.float64)
     results = []
-    for function, values in ((lookup, table.to(dtype)), (lambda table, tokens: F.embedding(tokens, table), table)):
+    same = (lookup, table.to(dtype))
+    for function, values in (same, same, (lambda table, tokens: F.embedding(tokens, table), table)):
         leaf = values.clone().requires_grad_()
         looked_up = function(leaf, tokens)
         looked_up.backward(upstream.to(looked_up.dtype))
         assert leaf.grad is not None
         results.append([looked_up.detach(), leaf.grad])
-    assert_equal_to_rounding(*results)
+    first, second, expected = results
+    assert first[0].dtype == dtype
+    assert_equal_to_rounding(first, expected)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def test_row_outside_the_table_is_refused() -> None:

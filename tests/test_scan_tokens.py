@@ -49,10 +49,16 @@ def make_parameters(vocabulary: int, embedding: int, state: int) -> list[Tensor]
 
 
 def run(
-    backend: str, tokens: Tensor, parameters: list[Tensor], mask: Tensor | None = None, *, only_last: bool = False
+    backend: str,
+    tokens: Tensor,
+    parameters: list[Tensor],
+    mask: Tensor | None = None,
+    *,
+    only_last: bool = False,
+    dtype: torch.dtype = torch.float32,
 ) -> dict[str, Tensor]:
     """States and gradients; of ``plain``, by torch's embedding and linear and the loop, in float64."""
-    dtype = torch.float64 if backend == "plain" else torch.float32
+    dtype = torch.float64 if backend == "plain" else dtype
     leaves = [tensor.to(dtype).requires_grad_() for tensor in parameters]
     embedding, A, b = leaves
     H = len(A)
@@ -82,6 +88,19 @@ def test_equals_embedding_then_linear_then_scan(
     for name, value in run(backend, tokens, parameters, mask, only_last=only_last).items():
         error = (value - expected[name]).norm() / max(expected[name].norm().item(), 1.0)
         assert error <= 5e-6, f"{name}: relative error {error:.2e}"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_keeps_the_dtype_and_repeats_its_bits(shape: tuple[int, int, int, int, int], dtype: torch.dtype) -> None:
+    batch, time, vocabulary, embedding, state = shape
+    tokens, parameters = make_tokens("pre", batch, time, vocabulary), make_parameters(vocabulary, embedding, state)
+    expected = run("plain", tokens, parameters)
+    first, second = (run("auto", tokens, parameters, dtype=dtype) for _ in "ab")
+    for name, value in first.items():
+        assert value.dtype == dtype
+        assert (value - expected[name]).norm() <= 5e-6 * max(expected[name].norm().item(), 1.0), name
+        assert torch.equal(value, second[name]), name
 
 
 @pytest.mark.parametrize("padding", ["none", "pre", "holes"])
