@@ -47,9 +47,7 @@ def tanh_scan(
         NotServed: the backend does not serve this case.
     """
     check_inputs(projected, weight, initial_state, mask)
-    if backend == "auto":
-        backend = choose_backend(projected.device, projected.dtype, projected.shape[2], masked=mask is not None)
-    check_served(backend, projected.device, projected.dtype)
+    backend = find_backend(backend, projected.device, projected.dtype, projected.shape[2], masked=mask is not None)
     if only_last and backend == "cpu":
         return cpu.scan(projected, weight, initial_state, mask, only_last=True)
     states = find_scan(backend)(projected, weight, initial_state, mask)
@@ -87,8 +85,14 @@ def find_scan(backend: str) -> Scan:
 _FUSED = {"cpu": "cpu", "triton": "cuda"}
 
 
-def check_served(backend: str, device: torch.device, dtype: torch.dtype) -> None:
-    """Raise NotServed where ``backend`` does not run on ``device`` in ``dtype``."""
+def find_backend(backend: str, device: torch.device, dtype: torch.dtype, state_dim: int, *, masked: bool) -> str:
+    """``backend``, or for ``auto`` that of :func:`choose_backend`.
+
+    Raises:
+        NotServed: it does not run on ``device`` in ``dtype``.
+    """
+    if backend == "auto":
+        return choose_backend(device, dtype, state_dim, masked=masked)
     if backend in _FUSED and (device.type, dtype) != (_FUSED[backend], torch.float32):
         raise NotServed(
             f"the scan {backend} runs in torch.float32 on a {_FUSED[backend]} device, got {dtype} on {device}: "
@@ -96,6 +100,7 @@ def check_served(backend: str, device: torch.device, dtype: torch.dtype) -> None
         )
     if backend == "cpu" and not cpu.available():
         raise NotServed(f"the scan cpu has no kernel here: {cpu.unavailable_reason()}, or set model.scan=auto")
+    return backend
 
 
 def check_inputs(projected: Tensor, weight: Tensor, initial_state: Tensor, mask: Tensor | None) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from rnn_imdb.inputs import lookup, project_inputs
-from rnn_imdb.scan import check_served, choose_backend, cpu, tanh_scan
+from rnn_imdb.scan import cpu, find_backend, tanh_scan
 from rnn_imdb.text import PAD_INDEX
 
 
@@ -45,9 +45,7 @@ def scan_tokens(
         NotServed: the backend does not serve this case.
     """
     check_inputs(tokens, embedding, input_weight, bias, weight, mask)
-    if backend == "auto":
-        backend = choose_backend(embedding.device, embedding.dtype, len(weight), masked=mask is not None)
-    check_served(backend, embedding.device, embedding.dtype)
+    backend = find_backend(backend, embedding.device, embedding.dtype, len(weight), masked=mask is not None)
     if backend == "cpu":
         return _ScanTokens.apply(embedding, input_weight, bias, weight, tokens.long().contiguous(), mask, only_last)
     if tokens.numel() < len(embedding):
