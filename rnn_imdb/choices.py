@@ -44,12 +44,12 @@ SCANS = {
 # what a linear recurrence can be asked to run in
 LINEAR_SCANS = ("auto", "bptt")
 
-# optimizer -> class in torch.optim
+# optimizer -> its module and class
 OPTIMIZERS = {
-    "rmsprop": "RMSprop",
-    "adam": "Adam",
-    "adamw": "AdamW",
-    "sgd": "SGD",
+    "rmsprop": ("rnn_imdb.rmsprop", "RMSprop"),
+    "adam": ("torch.optim", "Adam"),
+    "adamw": ("torch.optim", "AdamW"),
+    "sgd": ("torch.optim", "SGD"),
 }
 
 # schedule of a learning rate that is not constant -> function in rnn_imdb.schedules

@@ -1,7 +1,7 @@
 """What enters the recurrence: vectors of words, and their part of a step, p = W_x x + b.
 
-On a CPU in float32 the product and its gradients run in scan/cpu.c, which beats torch's GEMM two to three times at
-these narrow shapes; everywhere else they are plain torch.
+On a CPU in float32 the product and its gradients run in scan/cpu_words.c, which beats torch's GEMM two to three times
+at these narrow shapes; everywhere else they are plain torch.
 """
 
 import torch

@@ -1,6 +1,7 @@
 """Training, validation and test of a classifier, for Lightning's Trainer."""
 
 import math
+from importlib import import_module
 from typing import Any
 
 import lightning.pytorch as L
@@ -192,7 +193,8 @@ class SentimentModule(L.LightningModule):
         return result.item()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        kind = getattr(torch.optim, OPTIMIZERS[self.optimizer])
+        module, name = OPTIMIZERS[self.optimizer]
+        kind = getattr(import_module(module), name)
         optimizer = kind(self.parameters(), lr=self.learning_rate, **self.optimizer_options)
         if self.schedule == "constant":
             return optimizer

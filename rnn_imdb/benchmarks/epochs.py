@@ -9,7 +9,6 @@ from typing import Any
 
 import lightning.pytorch as L
 import numpy as np
-import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,6 +21,7 @@ from rnn_imdb.callbacks.quality import Quality
 from rnn_imdb.classifier import ReviewClassifier
 from rnn_imdb.data import IMDBDataModule
 from rnn_imdb.module import SentimentModule
+from rnn_imdb.rmsprop import RMSprop
 
 
 class TorchCell(nn.Module):
@@ -128,7 +128,7 @@ def _lightning_epoch(
 def _bare_epoch(data: IMDBDataModule) -> float:
     """What is left when Lightning, its logging and the bar are taken away."""
     classifier = ReviewClassifier()
-    optimizer = torch.optim.RMSprop(classifier.parameters(), lr=0.001, alpha=0.9, eps=1e-7)
+    optimizer = RMSprop(classifier.parameters(), lr=0.001, alpha=0.9, eps=1e-7)
     started = time.perf_counter()
     for tokens, labels in data.train_dataloader():
         optimizer.zero_grad()

@@ -1,8 +1,8 @@
-"""The scan in C (cpu.c), forward and backward, for float32 on a CPU.
+"""The scan in C (cpu_scan.c), forward and backward, for float32 on a CPU, and the door to the other kernels in C.
 
     h_t = tanh(p_t + W h_{t-1}),   h_{-1} the initial state;   a masked step carries the state on: h_t = h_{t-1}
 
-The package's own build compiles cpu.c once per instruction set; the best one that this CPU runs is loaded on first
+The package's own build compiles cpu_*.c once per instruction set; the best one that this CPU runs is loaded on first
 use, following torch's choice (`torch.backends.cpu.get_cpu_capability()`, which ATEN_CPU_CAPABILITY lowers). Without
 a compiler at install time there is no kernel, and `unavailable_reason()` says so and what to do.
 
@@ -23,7 +23,7 @@ from torch.autograd.function import once_differentiable
 INSTRUCTION_SETS = {"AVX512": ("avx512", "avx2", "baseline"), "AVX2": ("avx2", "baseline")}
 _LANES = 16  # the kernel wants multiples of the widest vector: 16 floats
 
-_N, _POINTER, _FLAG, _THREADS = ctypes.c_long, ctypes.c_void_p, ctypes.c_bool, ctypes.c_int
+_N, _POINTER, _FLAG, _THREADS, _NUMBER = ctypes.c_long, ctypes.c_void_p, ctypes.c_bool, ctypes.c_int, ctypes.c_float
 _MATRIX = [_POINTER, _N, _N]  # data and two strides
 _SIGNATURES = {
     "tanh_scan_forward": [*[_N] * 4, *[_POINTER] * 2, *_MATRIX, *[_POINTER] * 2, *[_FLAG] * 2, _POINTER, _THREADS],
@@ -32,7 +32,8 @@ _SIGNATURES = {
     "outer": [*[_N] * 4, *[_POINTER] * 5, _THREADS],
     "add_rows": [*[_N] * 2, *[_POINTER] * 4, _THREADS],
     "distinct": [*[_N] * 2, *[_POINTER] * 4, _THREADS],
-    "begun": [*[_N] * 3, *[_POINTER] * 2, _THREADS],
+    "begun": [*[_N] * 3, *[_POINTER] * 4, _THREADS],
+    "rmsprop": [_N, *[_NUMBER] * 5, *[_POINTER] * 3, _THREADS],
 }
 
 
@@ -86,14 +87,14 @@ def unavailable_reason() -> str | None:
     return f"{reason}. Install a C compiler with OpenMP (Debian: apt install gcc) and reinstall rnn_imdb"
 
 
-def call(function: str, *arguments: Tensor | int | None) -> None:
-    """Run a function of cpu.c with torch's number of threads: tensors by address, sizes and strides as they are."""
+def call(function: str, *arguments: Tensor | int | float | None) -> None:
+    """Run a function of cpu_*.c with torch's number of threads: tensors by address, sizes and strides as they are."""
     kernel, reason = _kernel()
     if kernel is None:
         raise RuntimeError(f"the C kernel is not available: {reason}")
     plain = [x.data_ptr() if isinstance(x, Tensor) else x for x in arguments]
     if not getattr(kernel, function)(*plain, torch.get_num_threads()):
-        raise MemoryError(f"{function} in cpu.c could not allocate its scratch memory")
+        raise MemoryError(f"{function} could not allocate its scratch memory")
 
 
 def pad(x: Tensor, *dims: int) -> Tensor:
@@ -103,7 +104,7 @@ def pad(x: Tensor, *dims: int) -> Tensor:
 
 
 class _Scan(torch.autograd.Function):
-    """delta_t = (g_t + W^T delta_{t+1}) (1 - h_t^2);   dW = sum_t delta_t h_{t-1}^T;   cpu.c has the whole of it."""
+    """delta_t = (g_t + W^T delta_{t+1}) (1 - h_t^2);   dW = sum_t delta_t h_{t-1}^T;   see cpu_scan.c."""
 
     @staticmethod
     def forward(ctx, projected, weight, initial_state, mask, used, only_last):

@@ -97,13 +97,15 @@ class _ScanTokens(torch.autograd.Function):
     @staticmethod
     def forward(ctx, embedding, input_weight, bias, weight, tokens, mask, only_last):
         (B, T), H = tokens.shape, len(weight)
-        shared = mask is None and bool((tokens[:, 0] == PAD_INDEX).any())
-        if shared:
-            # the states over padding, in a row of their own
-            tokens = torch.cat([tokens, tokens.new_full((1, T), PAD_INDEX)])
-            mask = torch.empty(B + 1, T, dtype=torch.bool)
-            cpu.call("begun", B, T, PAD_INDEX, tokens, mask)
-        words, positions = _distinct(tokens, len(embedding))
+        positions = tokens.new_empty(B + 1, T)
+        words = _distinct(tokens, len(embedding), positions)
+        shared = False
+        if mask is None:
+            # the states over padding have a row of their own
+            begun, longest = torch.empty(B + 1, T, dtype=torch.bool), tokens.new_empty(1)
+            cpu.call("begun", B, T, PAD_INDEX, tokens, positions, begun, longest)
+            shared = longest.item() > 0
+            mask = begun if shared else None
         x = cpu.pad(embedding.index_select(0, words), -1)
         bias = None if bias is None else cpu.pad(bias.contiguous(), -1)
         input_weight, weight = cpu.pad(input_weight, -1, -2), cpu.pad(weight, -1, -2)
@@ -111,7 +113,8 @@ class _ScanTokens(torch.autograd.Function):
         projected = x.new_empty(U, width)
         cpu.call("linear", U, E, width, x, input_weight, *input_weight.stride(), bias, projected)
 
-        initial_state, states = x.new_zeros(len(tokens), width), x.new_empty(len(tokens), T, width)
+        rows = B + shared
+        initial_state, states = x.new_zeros(rows, width), x.new_empty(rows, T, width)
         mask = None if mask is None else mask.contiguous()
         inputs = projected, positions, weight, *weight.stride(), initial_state, mask
         cpu.call("tanh_scan_forward", B, T, width, H, *inputs, shared, only_last, states)
@@ -152,11 +155,12 @@ class _ScanTokens(torch.autograd.Function):
         return d_embedding, d_input_weight, d_bias, d_weight, None, None, None
 
 
-def _distinct(tokens: Tensor, vocabulary_size: int) -> tuple[Tensor, Tensor]:
-    """The distinct ones of `tokens`, in any order, and the position of each token among them, in its shape."""
-    positions, count = torch.empty_like(tokens), tokens.new_empty(1)
+def _distinct(tokens: Tensor, vocabulary_size: int, positions: Tensor) -> Tensor:
+    """The distinct ones of `tokens`, in any order; `positions` begins with that of each token among them."""
+    count = tokens.new_empty(1)
     words = tokens.new_empty(min(tokens.numel(), vocabulary_size))
     cpu.call("distinct", tokens.numel(), vocabulary_size, tokens, positions, words, count)
-    if count < 0:
+    found = int(count.item())
+    if found < 0:
         raise IndexError(f"a token is out of range: words have numbers from 0 to {vocabulary_size - 1}")
-    return words[:count], positions
+    return words[:found]
