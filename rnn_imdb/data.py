@@ -185,3 +185,10 @@ class IMDBDataModule(L.LightningDataModule):
 
     def test_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         return self.loader("test")
+
+    def transfer_batch_to_device(
+        self, batch: tuple[Tensor, Tensor], device: torch.device, dataloader_idx: int
+    ) -> tuple[Tensor, Tensor]:
+        # Lightning would search the batch for what can be moved
+        tokens, labels = batch
+        return tokens.to(device, non_blocking=True), labels.to(device, non_blocking=True)

@@ -1,5 +1,6 @@
 """Training, validation and test of a classifier, for Lightning's Trainer."""
 
+import inspect
 import math
 from importlib import import_module
 from typing import Any
@@ -116,9 +117,6 @@ class SentimentModule(L.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         loss, _ = self._step("train", batch)
         self._loss = loss.detach()
-        # Lightning would take a third of a millisecond to note each of the steps that it does not show
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
-            self.log("train/loss_step", loss, sync_dist=self.trainer.world_size > 1)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
@@ -144,13 +142,30 @@ class SentimentModule(L.LightningModule):
         return loss, logits
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        if not math.isfinite(self._loss.item()):
+        loss = self._loss.item()
+        if not math.isfinite(loss):
             norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
             raise UserError(
-                f"the training loss must be finite, but it is {self._loss.item()} at step {self.global_step} "
+                f"the training loss must be finite, but it is {loss} at step {self.global_step} "
                 f"(learning rate {optimizer.param_groups[0]['lr']:g}, gradient norm {norm.item():g}): lower "
                 "optimizer.learning_rate, or set trainer.gradient_clip_val=1.0"
             )
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
+            if self.trainer.world_size > 1:
+                loss = torch.as_tensor(self.all_gather(self._loss)).mean().item()
+            # Lightning's own way costs a millisecond
+            self._write({"train/loss_step": loss}, self.global_step)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
+        # what optimizer.zero_grad() does, but for its profiling
+        for group in optimizer.param_groups:
+            for weight in group["params"]:
+                weight.grad = None
+
+    def _write(self, figures: dict[str, float], step: int) -> None:
+        """Hand figures to the loggers at once."""
+        for logger in self.loggers:
+            logger.log_metrics(figures | {"epoch": self.current_epoch}, step=step)
 
     def on_train_epoch_start(self) -> None:
         self._outputs["train"].clear()
@@ -159,8 +174,7 @@ class SentimentModule(L.LightningModule):
         figures = self._log_epoch("train", logger=False)
         figures["learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         # Lightning would write these only after the epoch's checkpoint, and a kill in between would lose them
-        for logger in self.loggers:
-            logger.log_metrics(figures | {"epoch": self.current_epoch}, step=self.global_step - 1)
+        self._write(figures, self.global_step - 1)
 
     def on_validation_epoch_start(self) -> None:
         self._outputs["validation"].clear()
@@ -201,3 +215,7 @@ class SentimentModule(L.LightningModule):
         factor, steps = make_schedule(self.schedule), self.trainer.estimated_stepping_batches
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step / steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+# Lightning asks for it at every step, and Python would work it out each time
+SentimentModule.training_step.__signature__ = inspect.signature(SentimentModule.training_step)  # pyright: ignore[reportFunctionMemberAccess]

@@ -126,7 +126,7 @@ class OptimizerConfig:
 
 @dataclass
 class RMSpropConfig(OptimizerConfig):
-    """Arguments of ``torch.optim.RMSprop``."""
+    """Arguments of ``rnn_imdb.rmsprop.RMSprop``."""
 
     alpha: float = _between(0.0, 1.0)
     eps: float = _positive(1.0)
