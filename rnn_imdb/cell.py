@@ -71,13 +71,17 @@ class TanhCell(nn.Module):
     @property
     def recurrent_weight(self) -> Float[Tensor, "state state"]:
         """The part of A that multiplies h_{t-1}: a view, or where it is held at zero, a copy without a gradient."""
-        weight = self.A[:, : self.state_dim]
-        return weight if self.recurrent else weight.detach().clone()
+        return self._weights()[0]
 
     @property
     def input_weight(self) -> Float[Tensor, "state embedding"]:
         """The part of A that multiplies x_t, a view."""
-        return self.A[:, self.state_dim :]
+        return self._weights()[1]
+
+    def _weights(self) -> tuple[Tensor, Tensor]:
+        """Both parts of A: of one split, since the gradients of two slices would be padded and added up."""
+        recurrent, inputs = self.A.split([self.state_dim, self.embedding_dim], dim=1)
+        return recurrent if self.recurrent else recurrent.detach().clone(), inputs
 
     def step(
         self, state: Float[Tensor, "batch state"], inputs: Float[Tensor, "batch embedding"]
@@ -104,11 +108,12 @@ class TanhCell(nn.Module):
         Returns:
             (B, T, H), or (B, 1, H).
         """
+        weight, input_weight = self._weights()
         # under autocast the product may come in a shorter dtype than the recurrence runs in
-        projected = project_inputs(inputs, self.input_weight, self.b).to(self.A.dtype)
+        projected = project_inputs(inputs, input_weight, self.b).to(self.A.dtype)
         if initial_state is None:
             initial_state = projected.new_zeros(len(projected), self.state_dim)
-        return self._states(projected, initial_state, mask, only_last=only_last)
+        return self._states(projected, weight, initial_state, mask, only_last=only_last)
 
     def embed(
         self,
@@ -119,11 +124,12 @@ class TanhCell(nn.Module):
         only_last: bool = False,
     ) -> Float[Tensor, "batch steps state"]:
         """``forward`` of the embedded ``tokens`` (B, T), without making x_1 .. x_T where that is slower."""
-        weights = self.input_weight, self.b, self.recurrent_weight
-        return scan_tokens(tokens, embedding, *weights, mask, self.scan, only_last=only_last)
+        weight, input_weight = self._weights()
+        return scan_tokens(tokens, embedding, input_weight, self.b, weight, mask, self.scan, only_last=only_last)
 
-    def _states(self, projected: Tensor, initial_state: Tensor, mask: Tensor | None, *, only_last: bool) -> Tensor:
-        weight = self.recurrent_weight
+    def _states(
+        self, projected: Tensor, weight: Tensor, initial_state: Tensor, mask: Tensor | None, *, only_last: bool
+    ) -> Tensor:
         return tanh_scan(projected, weight, initial_state, mask, backend=self.scan, only_last=only_last)
 
     def extra_repr(self) -> str:
@@ -155,8 +161,10 @@ class LinearCell(TanhCell):
         """One step, as the equation says it."""
         return F.linear(torch.cat([state, inputs], dim=1), self.A, self.b)
 
-    def _states(self, projected: Tensor, initial_state: Tensor, mask: Tensor | None, *, only_last: bool) -> Tensor:
-        states = linear_scan(projected, self.recurrent_weight, initial_state, mask)
+    def _states(
+        self, projected: Tensor, weight: Tensor, initial_state: Tensor, mask: Tensor | None, *, only_last: bool
+    ) -> Tensor:
+        states = linear_scan(projected, weight, initial_state, mask)
         return states[:, -1:] if only_last else states
 
     def embed(
