@@ -13,10 +13,6 @@ from torch.autograd.function import once_differentiable
 from rnn_imdb.scan import cpu
 
 
-def _in_c(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype == torch.float32 and cpu.available()
-
-
 class _Linear(torch.autograd.Function):
     """y = x M^T + b;   dx = dy M,   dM = dy^T x,   db = sum of dy.   x (N, E), M (H, E), y (N, H)."""
 
@@ -54,7 +50,7 @@ def project_inputs(
 ) -> Float[Tensor, "*rows state"]:
     """p = W_x x + b: F.linear, in values and gradients, to rounding. `input_weight` may be strided."""
     H, E = input_weight.shape
-    if not _in_c(x):
+    if not cpu.serves(x):
         return F.linear(x, input_weight, bias)
     padded_bias = None if bias is None else cpu.pad(bias.contiguous(), -1)
     y = _Linear.apply(cpu.pad(x.reshape(-1, E), -1), cpu.pad(input_weight, -1, -2), padded_bias)
@@ -83,6 +79,6 @@ def lookup(
     table: Float[Tensor, "rows embedding"], tokens: Int64[Tensor, "*shape"]
 ) -> Float[Tensor, "*shape embedding"]:
     """table[token], in values and gradients equal to F.embedding, to rounding. IndexError outside the table."""
-    if not _in_c(table):
+    if not cpu.serves(table):
         return F.embedding(tokens, table)
     return _Lookup.apply(table, tokens.reshape(-1)).view(*tokens.shape, -1)

@@ -53,10 +53,4 @@ def _is_plain(group: dict[str, Any]) -> bool:
         return False
     weights = [weight for weight in group["params"] if weight.grad is not None]
     tensors = [tensor for weight in weights for tensor in (weight, weight.grad)]
-    return cpu.available() and all(
-        tensor.dtype == torch.float32
-        and tensor.device.type == "cpu"
-        and tensor.layout == torch.strided
-        and tensor.is_contiguous()
-        for tensor in tensors
-    )
+    return all(cpu.serves(tensor) and tensor.layout == torch.strided and tensor.is_contiguous() for tensor in tensors)

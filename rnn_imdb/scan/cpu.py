@@ -73,6 +73,11 @@ def available() -> bool:
     return _kernel()[0] is not None
 
 
+def serves(tensor: Tensor) -> bool:
+    """Whether the kernels run on tensors like this one."""
+    return tensor.device.type == "cpu" and tensor.dtype == torch.float32 and available()
+
+
 def instruction_set() -> str | None:
     """The kernel in use: `avx512`, `avx2`, `baseline`, or None."""
     kernel, name = _kernel()
