@@ -10,9 +10,8 @@ from torch.nn import functional as F
 from rnn_imdb.choices import ACTIVATIONS, LINEAR_SCANS
 from rnn_imdb.initialization import make_initializer
 from rnn_imdb.inputs import lookup, project_inputs
-from rnn_imdb.scan import tanh_scan
 from rnn_imdb.scan.linear import linear_scan
-from rnn_imdb.scan.tokens import scan_tokens
+from rnn_imdb.scan.recurrence import scan_tokens, scan_vectors
 
 
 class TanhCell(nn.Module):
@@ -71,17 +70,18 @@ class TanhCell(nn.Module):
     @property
     def recurrent_weight(self) -> Float[Tensor, "state state"]:
         """The part of A that multiplies h_{t-1}: a view, or where it is held at zero, a copy without a gradient."""
-        return self._weights()[0]
+        part = self.A[:, : self.state_dim]
+        return part if self.recurrent else part.detach().clone()
 
     @property
     def input_weight(self) -> Float[Tensor, "state embedding"]:
         """The part of A that multiplies x_t, a view."""
-        return self._weights()[1]
+        return self.A[:, self.state_dim :]
 
-    def _weights(self) -> tuple[Tensor, Tensor]:
-        """Both parts of A: of one split, since the gradients of two slices would be padded and added up."""
-        recurrent, inputs = self.A.split([self.state_dim, self.embedding_dim], dim=1)
-        return recurrent if self.recurrent else recurrent.detach().clone(), inputs
+    @property
+    def _matrix(self) -> Tensor:
+        """A, or where its recurrent part is held at zero, a copy that gives the other part alone its gradient."""
+        return self.A if self.recurrent else torch.cat([self.recurrent_weight, self.input_weight], dim=1)
 
     def step(
         self, state: Float[Tensor, "batch state"], inputs: Float[Tensor, "batch embedding"]
@@ -108,12 +108,7 @@ class TanhCell(nn.Module):
         Returns:
             (B, T, H), or (B, 1, H).
         """
-        weight, input_weight = self._weights()
-        # under autocast the product may come in a shorter dtype than the recurrence runs in
-        projected = project_inputs(inputs, input_weight, self.b).to(self.A.dtype)
-        if initial_state is None:
-            initial_state = projected.new_zeros(len(projected), self.state_dim)
-        return self._states(projected, weight, initial_state, mask, only_last=only_last)
+        return self._read(inputs, initial_state, mask, only_last=only_last)
 
     def embed(
         self,
@@ -124,13 +119,10 @@ class TanhCell(nn.Module):
         only_last: bool = False,
     ) -> Float[Tensor, "batch steps state"]:
         """``forward`` of the embedded ``tokens`` (B, T), without making x_1 .. x_T where that is slower."""
-        weight, input_weight = self._weights()
-        return scan_tokens(tokens, embedding, input_weight, self.b, weight, mask, self.scan, only_last=only_last)
+        return scan_tokens(tokens, embedding, self._matrix, self.b, mask, self.scan, only_last=only_last)
 
-    def _states(
-        self, projected: Tensor, weight: Tensor, initial_state: Tensor, mask: Tensor | None, *, only_last: bool
-    ) -> Tensor:
-        return tanh_scan(projected, weight, initial_state, mask, backend=self.scan, only_last=only_last)
+    def _read(self, inputs: Tensor, initial_state: Tensor | None, mask: Tensor | None, *, only_last: bool) -> Tensor:
+        return scan_vectors(inputs, self._matrix, self.b, initial_state, mask, self.scan, only_last=only_last)
 
     def extra_repr(self) -> str:
         return f"A={self.state_dim}x({self.state_dim}+{self.embedding_dim}), bias={self.b is not None}"
@@ -161,15 +153,18 @@ class LinearCell(TanhCell):
         """One step, as the equation says it."""
         return F.linear(torch.cat([state, inputs], dim=1), self.A, self.b)
 
-    def _states(
-        self, projected: Tensor, weight: Tensor, initial_state: Tensor, mask: Tensor | None, *, only_last: bool
-    ) -> Tensor:
-        states = linear_scan(projected, weight, initial_state, mask)
+    def _read(self, inputs: Tensor, initial_state: Tensor | None, mask: Tensor | None, *, only_last: bool) -> Tensor:
+        # under autocast the product may come in a shorter dtype than the recurrence runs in
+        projected = project_inputs(inputs, self.input_weight, self.b).to(self.A.dtype)
+        if initial_state is None:
+            initial_state = projected.new_zeros(len(projected), self.state_dim)
+        states = linear_scan(projected, self.recurrent_weight, initial_state, mask)
         return states[:, -1:] if only_last else states
 
     def embed(
         self, tokens: Tensor, embedding: Tensor, mask: Tensor | None = None, *, only_last: bool = False
     ) -> Tensor:
+        """``forward`` of the embedded ``tokens``."""
         return self(lookup(embedding, tokens), mask, only_last=only_last)
 
 

@@ -1,6 +1,6 @@
 """What enters the recurrence: vectors of words, and their part of a step, p = W_x x + b.
 
-On a CPU in float32 the product and its gradients run in scan/cpu_words.c, which beats torch's GEMM two to three times
+On a CPU in float32 the product and its gradients run in scan/cpu_linear.c, which beats torch's GEMM two to three times
 at these narrow shapes; everywhere else they are plain torch.
 """
 
@@ -13,34 +13,38 @@ from torch.autograd.function import once_differentiable
 from rnn_imdb.scan import cpu
 
 
+def linear(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+    """y = x M^T + b in C:   x (N, E), contiguous; M (H, E), b (H,), y (N, H); E and H padded as by ``cpu.pad``."""
+    (N, E), H = x.shape, len(matrix)
+    y = x.new_empty(N, H)
+    cpu.call("linear", N, E, H, x, matrix, *matrix.stride(), bias, y)
+    return y
+
+
+def linear_backward(x: Tensor, matrix: Tensor, dy: Tensor, dx: Tensor | None) -> Tensor:
+    """dM = dy^T x, and where `dx` is given, dx = dy M into it; it may be `dy` where E = H."""
+    (N, E), H = x.shape, len(matrix)
+    d_matrix = x.new_empty(H, E)
+    cpu.call("linear_backward", N, E, H, x, matrix, *matrix.stride(), dy, dx, d_matrix)
+    return d_matrix
+
+
 class _Linear(torch.autograd.Function):
-    """y = x M^T + b;   dx = dy M,   dM = dy^T x,   db = sum of dy.   x (N, E), M (H, E), y (N, H)."""
+    """``linear``, with db = sum of dy."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias):
+    def forward(ctx, x, matrix, bias):
         x = x.contiguous()
-        (N, E), H = x.shape, weight.shape[0]
-        y = x.new_empty(N, H)
-        cpu.call("linear", N, E, H, x, weight, *weight.stride(), bias, y)
-        ctx.save_for_backward(x, weight)
-        return y
+        ctx.save_for_backward(x, matrix)
+        return linear(x, matrix, bias)
 
     @staticmethod
     @once_differentiable  # which types ctx as positional only
     def backward(ctx, dy):  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, weight = ctx.saved_tensors
-        dy = dy.contiguous()
-        (N, E), H = x.shape, weight.shape[0]
-        dx = d_weight = d_bias = None
-        if ctx.needs_input_grad[0]:
-            dx = torch.empty_like(x)
-            cpu.call("linear", N, H, E, dy, weight, *reversed(weight.stride()), None, dx)
-        if ctx.needs_input_grad[1]:
-            d_weight = x.new_empty(H, E)
-            cpu.call("outer", 1, N, H, E, dy, x, None, None, d_weight)
-        if ctx.needs_input_grad[2]:
-            d_bias = dy.sum(0)
-        return dx, d_weight, d_bias
+        x, matrix = ctx.saved_tensors
+        wants_dx, _, wants_db = ctx.needs_input_grad
+        dx = torch.empty_like(x) if wants_dx else None
+        return dx, linear_backward(x, matrix, dy.contiguous(), dx), dy.sum(0) if wants_db else None
 
 
 def project_inputs(
@@ -57,6 +61,13 @@ def project_inputs(
     return y[:, :H].reshape(*x.shape[:-1], H)
 
 
+def add_up(rows: Tensor, numbers: Tensor, shape: tuple[int, int]) -> Tensor:
+    """A table of that shape, each row n the sum of the `rows` whose number is n, in their order."""
+    table = rows.new_zeros(shape)
+    cpu.call("add_rows", *rows.shape, numbers, None, rows.contiguous(), table)
+    return table
+
+
 class _Lookup(torch.autograd.Function):
     """y_n = table[token_n];   the gradient of a row of the table is the sum of its dy_n, in their order."""
 
@@ -70,9 +81,7 @@ class _Lookup(torch.autograd.Function):
     @once_differentiable  # which types ctx as positional only
     def backward(ctx, dy):  # pyright: ignore[reportIncompatibleMethodOverride]
         (tokens,) = ctx.saved_tensors
-        d_table = dy.new_zeros(ctx.table_shape)
-        cpu.call("add_rows", *dy.shape, tokens, None, dy.contiguous(), d_table)
-        return d_table, None
+        return add_up(dy, tokens, ctx.table_shape), None
 
 
 def lookup(

@@ -110,7 +110,7 @@ def test_readme_command_runs(line: str, trained_run: Path, small_overrides: list
 
 
 # what the cell stands on
-CELL = ("choices", "initialization", "inputs", "scan", "scan.linear", "scan.tokens")
+CELL = ("choices", "initialization", "inputs", "scan.linear", "scan.recurrence")
 
 
 def imports_of(path: Path) -> set[str]:

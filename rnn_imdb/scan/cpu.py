@@ -29,7 +29,8 @@ _SIGNATURES = {
     "tanh_scan_forward": [*[_N] * 4, *[_POINTER] * 2, *_MATRIX, *[_POINTER] * 2, *[_FLAG] * 2, _POINTER, _THREADS],
     "tanh_scan_backward": [*[_N] * 5, _POINTER, *_MATRIX, *[_POINTER] * 2, _FLAG, *[_POINTER] * 2, _THREADS],
     "linear": [*[_N] * 3, _POINTER, *_MATRIX, *[_POINTER] * 2, _THREADS],
-    "outer": [*[_N] * 4, *[_POINTER] * 5, _THREADS],
+    "linear_backward": [*[_N] * 3, _POINTER, *_MATRIX, *[_POINTER] * 3, _THREADS],
+    "outer": [*[_N] * 3, *[_POINTER] * 5, _THREADS],
     "add_rows": [*[_N] * 2, *[_POINTER] * 4, _THREADS],
     "distinct": [*[_N] * 2, *[_POINTER] * 4, _THREADS],
     "begun": [*[_N] * 3, *[_POINTER] * 4, _THREADS],
@@ -136,7 +137,7 @@ class _Scan(torch.autograd.Function):
         d_weight = None
         if ctx.needs_input_grad[1]:
             d_weight = torch.empty(H, H)
-            call("outer", B, T, H, H, delta, states, initial_state, mask, d_weight)
+            call("outer", B, T, H, delta, states, initial_state, mask, d_weight)
         return delta, d_weight, d_initial, None, None, None
 
 

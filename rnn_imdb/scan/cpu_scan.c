@@ -9,7 +9,7 @@
 
        delta_t = (g_t + c_t) (1 - h_t^2)        the gradient of p_t
        c_{t-1} = W^T delta_t
-       dW      = sum over b, t of delta_t h_{t-1}^T        outer() in cpu_words.c
+       dW      = sum over b, t of delta_t h_{t-1}^T        outer() in cpu_linear.c
 
    A step whose mask is false copies: h_t = h_{t-1}, delta_t = 0, c_{t-1} = c_t + g_t.
 

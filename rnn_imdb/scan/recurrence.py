@@ -1,0 +1,196 @@
+"""The whole tanh recurrence, h_t = tanh(A [h_{t-1}; x_t] + b): projection and scan in one function.
+
+``scan_vectors`` reads vectors x_1 .. x_T, ``scan_tokens`` words. What the C kernel can spare for words, it spares. A
+word has the same p = W_x x + b wherever it stands, so each distinct word of a batch is projected once, and the scan
+reads p from that small table. And rows that begin alike share their states until they differ: reviews padded in front
+all begin with the same word, so the states over this padding are computed once, in a row that is added to the batch.
+Backwards, the gradients of the rows that share a state add up, and one chain carries their sum on.
+
+Dimension key: B batch, T time, V vocabulary, U distinct words, E embedding, H state. A = [W W_x].
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from rnn_imdb.inputs import add_up, linear, linear_backward, lookup, project_inputs
+from rnn_imdb.scan import cpu, find_backend, tanh_scan
+from rnn_imdb.text import PAD_INDEX
+
+
+def scan_vectors(
+    inputs: Float[Tensor, "batch time embedding"],
+    A: Float[Tensor, "state state_and_embedding"],
+    bias: Float[Tensor, " state"] | None = None,
+    initial_state: Float[Tensor, "batch state"] | None = None,
+    mask: Bool[Tensor, "batch time"] | None = None,
+    backend: str = "auto",
+    *,
+    only_last: bool = False,
+) -> Float[Tensor, "batch steps state"]:
+    """``tanh_scan`` of p_t = W_x x_t + b.
+
+    Args:
+        inputs: x_1 .. x_T, (B, T, E).
+        A: recurrent weights W beside input weights W_x, (H, H + E).
+        bias: b, (H,), or None.
+        initial_state: h_0, (B, H); None stands for zeros.
+        mask, backend, only_last: as for ``tanh_scan``.
+
+    Raises:
+        ValueError: a shape, dtype or device does not fit the others.
+        NotServed: the backend does not serve this case.
+    """
+    if inputs.ndim != 3 or 0 in inputs.shape:
+        raise ValueError(f"inputs must have a shape (B, T, E) without zeros, got {tuple(inputs.shape)}")
+    (B, T, E), H = inputs.shape, len(A)
+    _check(
+        inputs=(inputs, inputs.dtype, (B, T, E)),
+        A=(A, inputs.dtype, (H, H + E)),
+        bias=(bias, inputs.dtype, (H,)),
+        initial_state=(initial_state, inputs.dtype, (B, H)),
+        mask=(mask, torch.bool, (B, T)),
+    )
+    if initial_state is None:
+        initial_state = inputs.new_zeros(B, H)
+    backend = find_backend(backend, inputs.device, inputs.dtype, H, masked=mask is not None)
+    if backend == "cpu":
+        return _Recurrence.apply(inputs, A, bias, initial_state, None, None, mask, False, only_last)
+    # of one split, since the gradients of two slices would be padded and added up
+    weight, input_weight = A.split([H, E], dim=1)
+    # under autocast the product may come in a shorter dtype than the recurrence runs in
+    projected = project_inputs(inputs, input_weight, bias).to(A.dtype)
+    return tanh_scan(projected, weight, initial_state, mask, backend, only_last=only_last)
+
+
+def scan_tokens(
+    tokens: Int[Tensor, "batch time"],
+    embedding: Float[Tensor, "vocabulary embedding"],
+    A: Float[Tensor, "state state_and_embedding"],
+    bias: Float[Tensor, " state"] | None = None,
+    mask: Bool[Tensor, "batch time"] | None = None,
+    backend: str = "auto",
+    *,
+    only_last: bool = False,
+) -> Float[Tensor, "batch steps state"]:
+    """``scan_vectors`` of x_t = embedding[token_t] from h_0 = 0: its values, and its gradients to rounding.
+
+    Args:
+        tokens: words, (B, T); one that many rows begin with should be ``rnn_imdb.text.PAD_INDEX``.
+        embedding: a vector x for each word, (V, E).
+        A, bias, mask, backend, only_last: as for :func:`scan_vectors`.
+
+    Raises:
+        IndexError: a token is outside the vocabulary.
+        ValueError: a shape, dtype or device does not fit the others.
+        NotServed: the backend does not serve this case.
+    """
+    if tokens.ndim != 2 or 0 in tokens.shape or tokens.dtype not in (torch.int64, torch.int32):
+        raise ValueError(
+            f"tokens must be integers of a shape (B, T) without zeros, got {tokens.dtype} {tuple(tokens.shape)}"
+        )
+    (B, T), E, H = tokens.shape, embedding.shape[-1], len(A)
+    _check(
+        embedding=(embedding, embedding.dtype, (len(embedding), E)),
+        tokens=(tokens, tokens.dtype, (B, T)),
+        A=(A, embedding.dtype, (H, H + E)),
+        bias=(bias, embedding.dtype, (H,)),
+        mask=(mask, torch.bool, (B, T)),
+    )
+    backend = find_backend(backend, embedding.device, embedding.dtype, H, masked=mask is not None)
+    if backend != "cpu":
+        return scan_vectors(lookup(embedding, tokens), A, bias, None, mask, backend, only_last=only_last)
+    tokens = tokens.long().contiguous()
+    words, positions = _distinct(tokens, len(embedding))
+    shared = False
+    if mask is None:
+        # the states over padding have a row of their own
+        begun, longest = torch.empty(B + 1, T, dtype=torch.bool), tokens.new_empty(1)
+        cpu.call("begun", B, T, PAD_INDEX, tokens, positions, begun, longest)
+        shared = longest.item() > 0
+        mask = begun if shared else None
+    initial_state = embedding.new_zeros(B + shared, H)
+    return _Recurrence.apply(embedding, A, bias, initial_state, words, positions, mask, shared, only_last)
+
+
+def _check(**arguments: tuple[Tensor | None, torch.dtype, tuple[int, ...]]) -> None:
+    """Raise ValueError unless each tensor is of the dtype and shape beside it, on the device of the first one."""
+    device = next(tensor.device for tensor, _, _ in arguments.values() if tensor is not None)
+    for name, (tensor, dtype, shape) in arguments.items():
+        if tensor is not None and (tensor.dtype, tuple(tensor.shape), tensor.device) != (dtype, shape, device):
+            raise ValueError(
+                f"{name} must be {dtype} of shape {shape} on {device} beside the other arguments, got "
+                f"{tensor.dtype} of shape {tuple(tensor.shape)} on {tensor.device}"
+            )
+
+
+def _distinct(tokens: Tensor, vocabulary_size: int) -> tuple[Tensor, Tensor]:
+    """The distinct ones of `tokens` (B, T), in any order, and the position of each token among them, in (B + 1, T)."""
+    B, T = tokens.shape
+    count, positions = tokens.new_empty(1), tokens.new_empty(B + 1, T)
+    words = tokens.new_empty(min(B * T, vocabulary_size))
+    cpu.call("distinct", B * T, vocabulary_size, tokens, positions, words, count)
+    found = int(count.item())
+    if found < 0:
+        raise IndexError(f"a token is out of range: words have numbers from 0 to {vocabulary_size - 1}")
+    return words[:found], positions
+
+
+class _Recurrence(torch.autograd.Function):
+    """With p_w = W_x x_w + b, and n over the steps that read x_w,
+
+        dp_w = sum of delta_n;   dx = dp W_x,   dW_x = dp^T x,   db = sum of dp_w
+
+    and delta and dW as in the scan alone. Either `inputs` are vectors, one for each step, or an embedding, of which
+    `words` are read, and `positions` says which of these at which step.
+    """
+
+    @staticmethod
+    def forward(ctx, inputs, A, bias, initial_state, words, positions, mask, shared, only_last):
+        (rows, H), E = initial_state.shape, inputs.shape[-1]
+        x = inputs.reshape(-1, E) if words is None else inputs.index_select(0, words)
+        x, initial_state = cpu.pad(x, -1).contiguous(), cpu.pad(initial_state, -1).contiguous()
+        weight, input_weight = cpu.pad(A[:, :H], -1, -2), cpu.pad(A[:, H:], -1, -2)
+        projected = linear(x, input_weight, None if bias is None else cpu.pad(bias.contiguous(), -1))
+        if positions is None:
+            # a state takes the place of its p, which no other step reads
+            states = projected.view(rows, -1, len(weight))
+        else:
+            states = x.new_empty(rows, positions.shape[1], len(weight))
+        _, T, width = states.shape
+        B = rows - shared
+        mask = None if mask is None else mask.contiguous()
+        arguments = projected, positions, weight, *weight.stride(), initial_state, mask
+        cpu.call("tanh_scan_forward", B, T, width, H, *arguments, shared, only_last, states)
+        ctx.save_for_backward(x, weight, input_weight, initial_state, words, positions, mask, states)
+        ctx.shared, ctx.sizes, ctx.inputs_shape = shared, (H, E), inputs.shape
+        return states[:B, -1:, :H].clone() if only_last else states[:B, :, :H]
+
+    @staticmethod
+    @once_differentiable  # which types ctx as positional only
+    def backward(ctx, gradient):  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, weight, input_weight, initial_state, words, positions, mask, states = ctx.saved_tensors
+        (rows, T, width), (H, E) = states.shape, ctx.sizes
+        wants_inputs, _, wants_bias, *_ = ctx.needs_input_grad
+        sizes = len(gradient), T, width, H, gradient.shape[1]
+        gradient = cpu.pad(gradient, -1).contiguous()
+        delta, d_initial = torch.empty_like(states), torch.empty_like(initial_state)
+        arguments = gradient, weight, *weight.stride(), states, mask
+        cpu.call("tanh_scan_backward", *sizes, *arguments, ctx.shared, delta, d_initial)
+        d_weight = x.new_empty(width, width)
+        cpu.call("outer", rows, T, width, delta, states, initial_state, mask, d_weight)
+        if positions is None:
+            d_projected = delta.view(-1, width)
+        else:
+            d_projected = x.new_zeros(len(x), width)
+            cpu.call("add_rows", rows * T, width, positions, mask, delta, d_projected)
+        d_bias = d_projected.sum(0)[:H] if wants_bias else None
+        d_x = (d_projected if x.shape == d_projected.shape else torch.empty_like(x)) if wants_inputs else None
+        d_input_weight = linear_backward(x, input_weight, d_projected, d_x)
+        d_A = torch.cat([d_weight[:H, :H], d_input_weight[:H, :E]], dim=1)
+        d_inputs = None
+        if d_x is not None:
+            d_x = d_x[:, :E]
+            d_inputs = d_x.reshape(ctx.inputs_shape) if words is None else add_up(d_x, words, ctx.inputs_shape)
+        return d_inputs, d_A, d_bias, d_initial[:, :H], None, None, None, None, None
