@@ -161,6 +161,14 @@ def test_gradients_nobody_asked_for_are_left_out(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_short_integers_are_words_too(backend: str) -> None:
+    tokens, parameters = make_tokens("pre", 6, 9, 20), make_parameters(20, 5, 16)
+    expected = run(backend, tokens, parameters)
+    for name, value in run(backend, tokens.int(), parameters).items():
+        assert torch.equal(value, expected[name]), name
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_word_outside_the_vocabulary_is_refused(backend: str) -> None:
     for token, count in itertools.product((-1, 10), (1, 50)):
         with pytest.raises(IndexError, match=r"out of range"):

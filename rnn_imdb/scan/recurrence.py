@@ -99,9 +99,9 @@ def scan_tokens(
         mask=(mask, torch.bool, (B, T)),
     )
     backend = find_backend(backend, embedding.device, embedding.dtype, H, masked=mask is not None)
+    tokens = tokens.long().contiguous()
     if backend != "cpu":
         return scan_vectors(lookup(embedding, tokens), A, bias, None, mask, backend, only_last=only_last)
-    tokens = tokens.long().contiguous()
     words, positions = _distinct(tokens, len(embedding))
     shared = False
     if mask is None:
