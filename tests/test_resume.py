@@ -7,9 +7,11 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -20,8 +22,9 @@ from conftest import compose, forget_later_options
 from omegaconf import DictConfig, OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
+from torch.utils.tensorboard.writer import SummaryWriter
 
-from rnn_imdb import files, resume
+from rnn_imdb import files, interrupts, resume
 from rnn_imdb.checkpoint import open_checkpoint
 from rnn_imdb.data import BatchSampler
 from rnn_imdb.errors import UserError
@@ -226,6 +229,53 @@ def test_signals_are_one_exception_and_handlers_come_back() -> None:
     with pytest.raises(Interrupted, match="SIGTERM"), interruptible():
         signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_within_tensorboards_writer_waits_until_it_holds_no_lock(number: signal.Signals, tmp_path: Path) -> None:
+    """At every call of, and every return to, what the writer and its queue do."""
+
+    def interrupted_at(event: int | None, writer: SummaryWriter) -> int:
+        """Interrupt at the ``event``-th call or return within the writer; how many there were."""
+        count = 0
+
+        def at(frame: FrameType, what: str, _argument: object) -> None:
+            nonlocal count
+            if what in {"call", "return"} and interrupts._writes_events(frame):
+                count += 1
+                if count == event:
+                    signal.raise_signal(number)
+
+        sys.setprofile(at)
+        try:
+            writer.add_scalar("loss", 1.0)
+            writer.flush()
+            if event is not None:
+                time.sleep(10)
+        finally:
+            sys.setprofile(None)
+        return count
+
+    whole = SummaryWriter(str(tmp_path / "whole"))
+    events = interrupted_at(None, whole)
+    whole.close()
+    assert events > 20
+    for event in range(1, events + 1):
+        writer = SummaryWriter(str(tmp_path / str(event)))
+        with pytest.raises(Interrupted, match=number.name), interruptible():
+            interrupted_at(event, writer)
+        closing = threading.Thread(target=writer.close, daemon=True)
+        closing.start()
+        closing.join(timeout=10)
+        assert not closing.is_alive(), f"closing hangs after an interruption at event {event}"
+        assert curves(tmp_path / str(event)) == {"loss": [(0, 1.0)]}
+
+
+def test_signal_that_waits_is_raised_at_the_end_of_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts, "_writes_events", lambda _frame: True)
+    with pytest.raises(Interrupted, match="SIGINT"), interruptible():
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
 def test_resume_compares_what_is_given_and_refuses_a_difference_by_name(
