@@ -108,7 +108,7 @@ class TanhCell(nn.Module):
         Returns:
             (B, T, H), or (B, 1, H).
         """
-        return self._read(inputs, initial_state, mask, only_last=only_last)
+        return scan_vectors(inputs, self._matrix, self.b, initial_state, mask, self.scan, only_last=only_last)
 
     def embed(
         self,
@@ -120,9 +120,6 @@ class TanhCell(nn.Module):
     ) -> Float[Tensor, "batch steps state"]:
         """``forward`` of the embedded ``tokens`` (B, T), without making x_1 .. x_T where that is slower."""
         return scan_tokens(tokens, embedding, self._matrix, self.b, mask, self.scan, only_last=only_last)
-
-    def _read(self, inputs: Tensor, initial_state: Tensor | None, mask: Tensor | None, *, only_last: bool) -> Tensor:
-        return scan_vectors(inputs, self._matrix, self.b, initial_state, mask, self.scan, only_last=only_last)
 
     def extra_repr(self) -> str:
         return f"A={self.state_dim}x({self.state_dim}+{self.embedding_dim}), bias={self.b is not None}"
@@ -153,7 +150,15 @@ class LinearCell(TanhCell):
         """One step, as the equation says it."""
         return F.linear(torch.cat([state, inputs], dim=1), self.A, self.b)
 
-    def _read(self, inputs: Tensor, initial_state: Tensor | None, mask: Tensor | None, *, only_last: bool) -> Tensor:
+    def forward(
+        self,
+        inputs: Tensor,
+        mask: Tensor | None = None,
+        initial_state: Tensor | None = None,
+        *,
+        only_last: bool = False,
+    ) -> Tensor:
+        """All states, as of :class:`TanhCell`."""
         # under autocast the product may come in a shorter dtype than the recurrence runs in
         projected = project_inputs(inputs, self.input_weight, self.b).to(self.A.dtype)
         if initial_state is None:
