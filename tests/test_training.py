@@ -41,7 +41,8 @@ def weights(folder: Path, which: Path = LAST) -> dict[str, torch.Tensor]:
 
 
 def test_run_learns_and_leaves_its_folder(run: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    metrics = run("model.readout=mean", "optimizer.learning_rate=0.01", "trainer.max_epochs=6")
+    # small enough steps for every order of sums to end alike
+    metrics = run("model.readout=mean", "optimizer.learning_rate=0.003", "trainer.max_epochs=10")
     assert metrics["test/accuracy"] > 0.9
     folder = tmp_path / "run"
     assert json.loads((folder / "metrics.json").read_text()) == metrics
@@ -49,13 +50,13 @@ def test_run_learns_and_leaves_its_folder(run: Train, tmp_path: Path, capsys: py
     assert versions["torch"] == torch.__version__
     assert {"rnn_imdb", "python", "processor", "cores"} < set(versions)
     config = OmegaConf.load(folder / "config.yaml")
-    assert (config.model.state_dim, config.optimizer.learning_rate, config.seed) == (32, 0.01, 0)
+    assert (config.model.state_dim, config.optimizer.learning_rate, config.seed) == (32, 0.003, 0)
     assert (folder / BEST).is_file()
     assert (folder / LAST).is_file()
     printed = capsys.readouterr()
-    for text in ("readout mean", "validation", "6/6", "AUROC", "tensorboard --logdir", "rnn_imdb.predict"):
+    for text in ("readout mean", "validation", "10/10", "AUROC", "tensorboard --logdir", "rnn_imdb.predict"):
         assert text in printed.out
-    for bar in ("epoch 1/6", "test:"):
+    for bar in ("epoch 1/10", "test:"):
         assert bar in printed.err
 
 
