@@ -23,9 +23,13 @@ from typing import Any
 
 import yaml
 
+from rnn_imdb.console import draw_into_files
 from rnn_imdb.errors import UserError
 from rnn_imdb.files import write_atomically
 from rnn_imdb.results import Job, Spread, read_jobs, spread
+
+# before a study imports what draws
+draw_into_files()
 
 RUNS = Path("experiments") / "runs"
 MARKS = "<!-- table: written by the command -->\n", "<!-- end of the table -->\n"

@@ -4,6 +4,7 @@ import runpy
 import sys
 
 from rnn_imdb import __version__
+from rnn_imdb.console import as_command
 from rnn_imdb.errors import fail
 
 COMMANDS = {
@@ -25,6 +26,7 @@ Each shows its options with --help. Examples:
   rnn-imdb predict experiments/runs/RUN 'A film to remember.'"""
 
 
+@as_command()
 def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("-h", "--help"):

@@ -13,12 +13,14 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from rnn_imdb import config
+from rnn_imdb.console import as_command
 from rnn_imdb.errors import UserError, fail
 from rnn_imdb.help import help_text
 from rnn_imdb.interrupts import Interrupted, interruptible
 from rnn_imdb.schema import option_names, rule_of
 
 
+@as_command()
 def run_hydra(name: str, task: Callable[[DictConfig], None]) -> None:
     """Compose the configuration ``name`` and give it to ``task``; end the process where that fails.
 

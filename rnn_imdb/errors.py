@@ -1,8 +1,6 @@
 """The one exception a user is meant to see, and how a command shows it."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NoReturn
 
 INTERRUPTED = 130
@@ -27,18 +25,13 @@ class NotServed(UserError, ValueError):
         super().__init__(message, exit_code=2)
 
 
+def printable(text: str) -> str:
+    """``text`` with a space for each character that a terminal would act on or that shows nothing."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
 def fail(message: str, code: int) -> NoReturn:
-    """Print ``message`` on standard error and end the process."""
-    print(f"error: {message}", file=sys.stderr)
+    """Print ``message`` as one line on standard error and end the process."""
+    line = " ".join(part.strip() for part in message.splitlines())
+    print(f"error: {printable(line)}", file=sys.stderr)
     raise SystemExit(code)
-
-
-@contextmanager
-def without_traceback() -> Iterator[None]:
-    """End the process by a line on standard error where the block meets a :class:`UserError` or Ctrl-C."""
-    try:
-        yield
-    except UserError as error:
-        fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        fail("interrupted", INTERRUPTED)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rnn_imdb.console import one_line, print_whole, shows_colours
-from rnn_imdb.errors import UserError, without_traceback
+from rnn_imdb.console import as_command, one_line, shows_colours
+from rnn_imdb.errors import UserError
 from rnn_imdb.files import find_checkpoint
 
 if TYPE_CHECKING:
@@ -149,30 +149,28 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@as_command()
 def main(arguments: Sequence[str] | None = None) -> None:
     given = _parser().parse_intermixed_args(arguments)
-    # a terminal that cannot show a character shows a question mark
-    sys.stdout.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
-    with without_traceback():
-        if given.plot:
-            _check_picture(given.plot, len(given.text) + len(given.file))
-        # torch takes seconds to import, and a mistyped path should not wait for it
-        path = find_checkpoint(given.checkpoint)
-        from rnn_imdb.checkpoint import open_checkpoint
+    if given.plot:
+        _check_picture(given.plot, len(given.text) + len(given.file))
+    # torch takes seconds to import, and a mistyped path should not wait for it
+    path = find_checkpoint(given.checkpoint)
+    from rnn_imdb.checkpoint import open_checkpoint
 
-        checkpoint = open_checkpoint(path)
-        # bytes of a command line that are no UTF-8 arrive as lone surrogates
-        texts = [text.encode("utf-8", errors="replace").decode() for text in given.text]
-        texts += [_read(path) for path in given.file]
-        texts = texts or [_read("-")]
-        predictions = predict(checkpoint, texts, explained=given.explain or given.plot is not None)
-        if given.plot:
-            _draw(predictions[0], texts[0], given.plot)
-        if given.json:
-            output = json.dumps([prediction.as_dict() for prediction in predictions], indent=2)
-        else:
-            output = _text(predictions, texts, explained=given.explain, picture=given.plot)
-    print_whole(output)
+    checkpoint = open_checkpoint(path)
+    # bytes of a command line that are no UTF-8 arrive as lone surrogates
+    texts = [text.encode("utf-8", errors="replace").decode() for text in given.text]
+    texts += [_read(path) for path in given.file]
+    texts = texts or [_read("-")]
+    predictions = predict(checkpoint, texts, explained=given.explain or given.plot is not None)
+    if given.plot:
+        _draw(predictions[0], texts[0], given.plot)
+    if given.json:
+        output = json.dumps([prediction.as_dict() for prediction in predictions], indent=2)
+    else:
+        output = _text(predictions, texts, explained=given.explain, picture=given.plot)
+    print(output)
 
 
 def _draw(prediction: Prediction, text: str, path: Path) -> None:

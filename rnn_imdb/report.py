@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rnn_imdb.console import print_whole
-from rnn_imdb.errors import UserError, without_traceback
+from rnn_imdb.console import as_command
+from rnn_imdb.errors import UserError
 from rnn_imdb.files import write_atomically
 from rnn_imdb.results import (
     MODEL_KEYS,
@@ -206,16 +206,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@as_command()
 def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     given = _parser().parse_args(arguments)
-    # a terminal that cannot show a character shows a question mark
-    sys.stdout.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
-    with without_traceback():
-        jobs = read_jobs(given.sweep)
-        command = shlex.join(["python", "-m", "rnn_imdb.report", *arguments])
-        files = write_report(jobs, given.output or given.sweep, title=given.sweep.resolve().name, command=command)
-    print_whole("\n".join([f"{table(jobs)}\n", *(f"wrote {path}" for path in files)]))
+    jobs = read_jobs(given.sweep)
+    command = shlex.join(["python", "-m", "rnn_imdb.report", *arguments])
+    files = write_report(jobs, given.output or given.sweep, title=given.sweep.resolve().name, command=command)
+    print("\n".join([f"{table(jobs)}\n", *(f"wrote {path}" for path in files)]))
 
 
 if __name__ == "__main__":

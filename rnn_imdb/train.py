@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from rnn_imdb import resume, sweep
 from rnn_imdb.cli import remove_if_empty, run_hydra
 from rnn_imdb.config import check
-from rnn_imdb.errors import without_traceback
+from rnn_imdb.console import as_command
 from rnn_imdb.files import relative
 from rnn_imdb.interrupts import Interrupted
 
@@ -59,9 +59,9 @@ def task(config: DictConfig) -> None:
         raise
 
 
+@as_command()
 def main() -> None:
-    with without_traceback():
-        sys.argv[1:] = sweep.prepare(sys.argv[1:])
+    sys.argv[1:] = sweep.prepare(sys.argv[1:])
     run_hydra("train", task)
 
 

@@ -4,6 +4,8 @@ import os
 
 # small tensors gain nothing from threads, which wait for each other when the machine is busy; the commands inherit it
 os.environ["OMP_NUM_THREADS"] = "1"
+# as the commands do, in a notebook's environment too
+os.environ["MPLBACKEND"] = "agg"
 
 import io
 import random

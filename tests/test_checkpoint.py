@@ -16,7 +16,6 @@ from conftest import compose, forget_later_options
 from rnn_imdb import predict as predict_command
 from rnn_imdb.build import build_data
 from rnn_imdb.checkpoint import open_checkpoint
-from rnn_imdb.console import one_line
 from rnn_imdb.embedding import frequent_pairs
 from rnn_imdb.errors import UserError
 from rnn_imdb.evaluation import evaluate
@@ -234,11 +233,6 @@ def test_missing_file_is_a_clear_error(trained: Path, capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit, match="2"):
         predict_command.main([str(trained), "--file", "nowhere.txt"])
     assert "must be readable, got nowhere.txt (No such file" in capsys.readouterr().err
-
-
-def test_one_line_keeps_to_one_line() -> None:
-    assert one_line("one\ntwo\tthree\x07four", 80) == "one two three four"
-    assert one_line("word " * 50, 20) == "word word word wo..."
 
 
 class Evil:
