@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rnn_imdb.choices import LINEAR_SCANS
 from rnn_imdb.errors import UserError
+from rnn_imdb.foreign import check_plain
 from rnn_imdb.schema import SCHEMAS, TrainConfig, TrainerConfig, without_removed
 
 
@@ -19,7 +20,9 @@ def restore(saved: dict[str, Any]) -> DictConfig:
 
     Raises:
         KeyError, OmegaConfBaseException: a group or option is missing, unknown or of another type.
+        UserError: a value is an interpolation.
     """
+    check_plain(saved)
     restored: Any = OmegaConf.structured(TrainConfig)
     optimizer: str = saved["optimizer"]["name"]
     groups = {name: name for name in ("data", "model", "trainer", "sweep")}

@@ -1,8 +1,16 @@
-"""What a run leaves on disk: names, and files that are whole or not there. Imports nothing heavy."""
+"""What a run leaves on disk: names, files that are whole or not there, and a reader that anything can be given to.
 
+Imports nothing heavy.
+"""
+
+import json
 import os
+import stat
 import uuid
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from rnn_imdb.errors import UserError
 
@@ -13,6 +21,9 @@ VERSIONS = "versions.json"
 ERROR = "error.txt"
 BEST = Path("checkpoints") / "best.ckpt"
 LAST = Path("checkpoints") / "last.ckpt"
+# bytes of a file that is read whole: a history of 100,000 epochs has 30 million
+MOST = 32_000_000
+_DEEPEST = 50
 
 
 def relative(path: Path) -> Path:
@@ -42,6 +53,98 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise UserError(
             f"{path} must be writable, but it is not ({error.strerror}): make room or give access there"
         ) from error
+
+
+def read_text(path: Path) -> str:
+    """The text of a file that anybody may have put there.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UserError: it is no regular file (a pipe would wait for ever), may not be read, is too long or not UTF-8.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise UserError("it must be a file, but it is a folder, a pipe or a device")
+            with open(descriptor, "rb", closefd=False) as file:
+                content = file.read(MOST + 1)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f"it must be readable, but it is not ({error.strerror})") from error
+    if len(content) > MOST:
+        raise UserError(f"it must have at most {MOST:,} bytes, but it has more")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"it must be UTF-8 text, but byte {error.start} is none") from error
+
+
+# libyaml's, where PyYAML was built with it
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _PlainLoader(_Loader):
+    """Texts, numbers, lists and dictionaries; a key that stands twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        if len(found) < len(node.value):
+            raise UserError(f"every key must stand there once, but one of {', '.join(map(str, found))} does twice")
+        return found
+
+
+def read_yaml(path: Path) -> Any:
+    """The plain values in a YAML file; see :func:`read_text`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UserError: it cannot be read, or holds what no configuration does.
+    """
+    text = read_text(path)
+    try:
+        depth = 0
+        # read piece by piece first: libyaml's loader ends the process on deep nesting, and aliases multiply
+        for event in yaml.parse(text, Loader=_PlainLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST or isinstance(event, yaml.AliasEvent):
+                raise UserError(f"it must be YAML without aliases, at most {_DEEPEST} levels deep, but it is not")
+        return _plain(yaml.load(text, Loader=_PlainLoader))
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        raise UserError(f"it must be YAML, but {error}") from error
+
+
+def read_json(path: Path) -> Any:
+    """The plain values in a JSON file; see :func:`read_text`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UserError: it cannot be read, or holds what no figures are.
+    """
+    try:
+        return _plain(json.loads(read_text(path)))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"it must be JSON, but {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """``value``, all of whose parts are those of JSON: whole numbers have 64 bits, and keys are texts."""
+    if isinstance(value, dict):
+        for name, child in value.items():
+            if not isinstance(name, str):
+                raise UserError(f"its keys must be texts, but one is {name!r}")
+            _plain(child)
+    elif isinstance(value, list):
+        for child in value:
+            _plain(child)
+    elif isinstance(value, int) and abs(value) >= 2**63:
+        raise UserError("its whole numbers must have 64 bits, but one has more")
+    elif not (value is None or isinstance(value, (bool, int, float, str))):
+        raise UserError(f"its values must be texts or numbers, but one is a {type(value).__name__}")
+    return value
 
 
 def find_checkpoint(path: str | Path) -> Path:

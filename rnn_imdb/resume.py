@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rnn_imdb.config import check, restore
 from rnn_imdb.errors import UserError
-from rnn_imdb.files import CONFIG, METRICS
+from rnn_imdb.files import CONFIG, METRICS, read_yaml
+from rnn_imdb.foreign import check_objects
 
 AUTO = "auto"
 # what names a run or the way to it, and is no part of what is run
@@ -40,13 +40,13 @@ def read_config(folder: Path) -> DictConfig:
     """
     path = folder / CONFIG
     rule = "resume must name a run folder, with the config.yaml of its start"
-    if not path.is_file():
-        raise UserError(f"{rule}, got {folder}: see experiments/runs, or give resume=auto", exit_code=2)
     try:
-        restored = restore(yaml.safe_load(path.read_text()))
+        restored = restore(read_yaml(path))
         check(restored)
         return restored
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError, OmegaConfBaseException, UserError) as error:
+    except FileNotFoundError as error:
+        raise UserError(f"{rule}, got {folder}: see experiments/runs, or give resume=auto", exit_code=2) from error
+    except (ValueError, TypeError, KeyError, AttributeError, OmegaConfBaseException, UserError) as error:
         raise UserError(f"{rule}, but {path} cannot be used ({error}): start a new run") from error
 
 
@@ -59,9 +59,13 @@ def continued(folder: Path, composed: DictConfig, overrides: Sequence[str]) -> D
         overrides: the command line's overrides; only these are compared.
 
     Raises:
-        UserError: an override differs from the run, but for more epochs, or the run is finished.
+        UserError: an override differs from the run, but for more epochs, or the run is finished; or the run's own
+            configuration asks for what only a command line may.
     """
     saved = read_config(folder)
+    check_objects(*(OmegaConf.to_container(config, resolve=True) for config in (saved, composed)))  # pyright: ignore[reportArgumentType]
+    # where a machine keeps its cache is no part of a run, and no file's to say
+    saved.data.cache_dir = composed.data.cache_dir
     growing = False
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0].partition("@")[0].replace("/", ".")

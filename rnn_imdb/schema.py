@@ -67,6 +67,11 @@ def _limit() -> Any:
     return _ruled("a number of batches from 1, or a share above 0.0, at most 1.0", _is_limit)
 
 
+def is_folder_name(name: str) -> bool:
+    """Whether ``name`` is a folder's within another: no way out of it, and no option of a command."""
+    return name not in ("", ".", "..") and name[0] not in "-~" and "/" not in name and name.isprintable()
+
+
 @dataclass
 class DataConfig:
     """Arguments of ``rnn_imdb.data.IMDBDataModule``."""
@@ -180,7 +185,7 @@ class TrainerConfig:
 class SweepConfig:
     """What a sweep is called, what it goes over, and what its jobs are told."""
 
-    name: str = _ruled("a name without slashes", lambda value: value != "" and "/" not in value)
+    name: str = _ruled("a folder's name, without slashes", is_folder_name)
     axes: dict[str, Any] = MISSING
     fail_fast: bool = MISSING
     swept: list[str] = MISSING

@@ -11,7 +11,6 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
@@ -20,7 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 from rnn_imdb.config import check, conf_folder
 from rnn_imdb.console import one_line
 from rnn_imdb.errors import UserError
-from rnn_imdb.files import CONFIG, ERROR, METRICS, write_atomically
+from rnn_imdb.files import CONFIG, ERROR, METRICS, read_yaml, write_atomically
+from rnn_imdb.foreign import check_sweep
 from rnn_imdb.lock import Busy
 from rnn_imdb.results import WITHOUT_EFFECT, read_jobs, write_csv
 from rnn_imdb.results_table import table
@@ -67,9 +67,13 @@ def prepare(arguments: list[str]) -> list[str]:
 def _read(file: Path) -> dict[str, Any]:
     """The name and the axes in a sweep's file."""
     try:
-        content = yaml.safe_load(file.read_text())
-        return {"name": content["name"], "axes": dict(content["axes"])}
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        content = read_yaml(file)
+        found = {"name": content["name"], "axes": dict(content["axes"])}
+        # those in conf/ are the user's own
+        if conf_folder() not in file.parents:
+            check_sweep(**found)
+        return found
+    except (OSError, KeyError, TypeError, ValueError, UserError) as error:
         raise UserError(
             f"sweep={file} must be a YAML file with a name and axes, as conf/sweep/capacity.yaml is, but it cannot "
             f"be used: {one_line(str(error), 200)}",

@@ -1,0 +1,178 @@
+"""Files that somebody else wrote: they run no code, and nothing is written outside their folder."""
+
+import functools
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import pytest
+import yaml
+from conftest import compose
+from hydra.utils import get_class
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+
+from rnn_imdb import config, resume, sweep
+from rnn_imdb.errors import UserError
+from rnn_imdb.foreign import MADE
+
+CHECKPOINT = "lightning.pytorch.callbacks.ModelCheckpoint"
+TIMER = {"_target_": "lightning.pytorch.callbacks.Timer"}
+BOARD = {"_target_": "lightning.pytorch.loggers.TensorBoardLogger"}
+
+
+@functools.cache
+def composed(*overrides: str) -> DictConfig:
+    return compose("train", *overrides)
+
+
+def write_saved(folder: Path, changes: dict[str, Any], *overrides: str) -> None:
+    """The ``config.yaml`` of a run, changed as ``changes`` says, which has dotted keys."""
+    saved = OmegaConf.create(OmegaConf.to_container(composed(*overrides), resolve=True))
+    for key, value in changes.items():
+        OmegaConf.update(saved, key, value, force_add=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(OmegaConf.to_container(saved, resolve=False)))
+
+
+@pytest.mark.parametrize("name", ["default", "insight", "averaged"])
+@pytest.mark.parametrize("logger", ["tensorboard", "csv", "none"])
+def test_run_with_the_projects_own_callbacks_and_loggers_is_continued(tmp_path: Path, name: str, logger: str) -> None:
+    write_saved(tmp_path, {}, f"callbacks={name}", f"logger={logger}")
+    continued = resume.continued(tmp_path, composed(), [])
+    assert continued == composed(f"callbacks={name}", f"logger={logger}")
+
+
+def test_what_a_file_may_name_is_a_callback_or_a_logger() -> None:
+    for group, kind in (("callbacks", L.Callback), ("logger", Logger)):
+        assert all(issubclass(get_class(name), kind) for name in MADE[group])
+        named = {
+            entry["_target_"]
+            for file in (config.conf_folder() / group).iterdir()
+            for entry in yaml.safe_load(file.read_text()).values()
+            if "_target_" in entry
+        }
+        assert named
+        assert named <= set(MADE[group])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"callbacks.x": {"_target_": "pathlib.Path.touch", "self": "owned"}},
+        {"callbacks.early_stopping._target_": "numpy.load"},
+        {"callbacks.x": {"_target_": "lightning.pytorch.callbacks.OnExceptionCheckpoint", "dirpath": "owned"}},
+        {"callbacks.x": {"_target_": "lightning.pytorch.callbacks.SpikeDetection"}},
+        {"callbacks.x": {"_target_": "rnn_imdb.callbacks.record.Record", "content": {}, "first": "owned"}},
+        {"callbacks.x": {"_target_": "lightning.pytorch.utilities.rank_zero.rank_zero_only"}},
+        {"callbacks.x": {"_target_": ["numpy.load"]}},
+        {"callbacks.x": TIMER | {"duration": {"_target_": "os.system", "command": "touch owned"}}},
+        {"callbacks.x": TIMER | {"duration": [{"_target_": "os.getcwd"}]}},
+        {"callbacks.x": TIMER | {"duration": TIMER}},
+        {"callbacks.x": TIMER | {"_args_": ["owned"]}},
+        {"callbacks.x": TIMER | {"_partial_": True}},
+        {"callbacks.x": TIMER | {"_convert_": "object"}},
+        {"callbacks.x.deeper": TIMER},
+        {"logger.x": {"_target_": "lightning.pytorch.loggers.WandbLogger"}},
+        {"logger.tensorboard._target_": "rnn_imdb.callbacks.bars.Bars"},
+        {"trainer.profiler": {"_target_": "os.getcwd"}},
+        {"callbacks.best_checkpoint.dirpath": "models"},
+        {"callbacks.best_checkpoint.filename": "../../best"},
+        {"callbacks.best_checkpoint.filename": "/tmp/best"},
+        {"callbacks.x": {"_target_": CHECKPOINT, "dirpath": "s3://bucket"}},
+        {"logger.tensorboard.version": "../.."},
+        {"logger.tensorboard.name": "a/../../b"},
+        {"logger.tensorboard.sub_dir": "~/x"},
+        {"logger.tensorboard.sub_dir": "$HOME"},
+        {"logger.x": BOARD | {"filename_suffix": "/../../x"}},
+        {"logger.x": BOARD | {"save_dir": "there"}},
+        {"trainer.default_root_dir": "/tmp"},
+    ],
+    ids=str,
+)
+def test_saved_configuration_neither_makes_nor_writes_what_it_should_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_saved(tmp_path, changes)
+    with pytest.raises(UserError, match=r"give it on the command line if you"):
+        resume.continued(tmp_path, composed(), [])
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+    # the same on the command line is the user's own
+    own = deepcopy(composed())
+    OmegaConf.set_struct(own, False)
+    for key, value in changes.items():
+        OmegaConf.update(own, key, value, force_add=True)
+    saved = resume.continued(tmp_path, own, list(changes))
+    assert all(OmegaConf.select(saved, key) == OmegaConf.select(own, key) for key in changes)
+
+
+@pytest.mark.parametrize("key", ["data.root", "callbacks.x.patience", "sweep.name", "trainer.profiler"])
+def test_interpolation_in_a_saved_configuration_is_not_resolved(tmp_path: Path, key: str) -> None:
+    write_saved(tmp_path, {key: "${oc.env:HOME}"})
+    with pytest.raises(UserError, match=rf"{key} is '\${{oc\.env:HOME}}'"):
+        resume.read_config(tmp_path)
+
+
+def test_cache_is_where_the_command_line_says(tmp_path: Path) -> None:
+    write_saved(tmp_path, {"data.cache_dir": "/elsewhere", "data.root": "/own/reviews"})
+    data = resume.continued(tmp_path, composed(), []).data
+    assert (data.cache_dir, data.root) == (None, "/own/reviews")
+    given = ["data.cache_dir=here"]
+    assert resume.continued(tmp_path, composed(*given), given).data.cache_dir == "here"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("hydra.sweep.dir", "/tmp/x"),
+        ("hydra/launcher", "joblib"),
+        ("+hydra.callbacks.x._target_", "os.getcwd"),
+        ("callbacks.x._target_", "os.getcwd,os.getpid"),
+        ("+callbacks.x", "{_target_: os.getcwd}"),
+        ("++trainer.x", [{"_target_": "os.getcwd"}]),
+        ("callbacks.early_stopping", {"_target_": "os.getcwd"}),
+        ("callbacks.best_checkpoint.filename", "best,../../best"),
+        ("logger.tensorboard.version", "'/tmp/x'"),
+        ("data", "embedded,../../evil"),
+        ("data.cache_dir", "cache"),
+        ("data.root", "reviews"),
+        ("resume", "auto"),
+        ("sweep.name", "x"),
+        ("~callbacks", ""),
+        ("callbacks@x", "default"),
+        ("seed", "${oc.env:SEED}"),
+        ("logger.tensorboard.name", "~/x"),
+        ("seed=0 hydra.run.dir", "x"),
+    ],
+    ids=str,
+)
+def test_sweep_file_holds_options_of_the_project_alone(tmp_path: Path, key: Any, value: Any) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(yaml.safe_dump({"name": "mine", "axes": {"seed": "0,1", key: value}}))
+    with pytest.raises(UserError, match=r"(axes are options of|values are names and numbers).* give that on the"):
+        sweep.prepare([f"sweep={file}"])
+
+
+@pytest.mark.parametrize(
+    "name", ["..", ".", "", "a/b", "-m", "~", "a,b", "${now:%Y}", "a\nb", "\x1b[2J", 3, None, ["a"]]
+)
+def test_sweep_has_a_folders_name(tmp_path: Path, name: Any) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(yaml.safe_dump({"name": name, "axes": {"seed": "0,1"}}))
+    with pytest.raises(UserError, match="name must be a folder's, of letters"):
+        sweep.prepare([f"sweep={file}"])
+
+
+@pytest.mark.parametrize("name", ["..", "", "a/b", "-m", "~x", "a\tb"])
+def test_name_of_a_sweep_on_the_command_line_is_a_folders(name: str) -> None:
+    with pytest.raises(UserError, match=r"sweep\.name must be a folder's name, without slashes"):
+        compose("train", f'sweep.name="{name}"')
+
+
+def test_axes_of_the_studies_are_a_sweep_files(tmp_path: Path) -> None:
+    axes = {"experiment": "best", "model.spectral_radius": "0.9,1.0", "test": False, "+trainer.x": "[1,2],[3]"}
+    axes |= {"callbacks.forgetting.reviews": 250, "callbacks.early_stopping.monitor": "validation/loss,train/loss"}
+    file = tmp_path / "sweep.yaml"
+    file.write_text(yaml.safe_dump({"name": "mine", "axes": axes}))
+    assert {f"{key}={value}" for key, value in axes.items()} < set(sweep.prepare([f"sweep={file}"]))
