@@ -55,8 +55,8 @@ def write_atomically(path: Path, content: bytes) -> None:
         ) from error
 
 
-def read_text(path: Path) -> str:
-    """The text of a file that anybody may have put there.
+def read_text(path: Path, errors: str = "strict") -> str:
+    """The text of a file that anybody may have put there; ``errors`` says what becomes of bytes that are none.
 
     Raises:
         FileNotFoundError: there is none.
@@ -78,7 +78,7 @@ def read_text(path: Path) -> str:
     if len(content) > MOST:
         raise UserError(f"it must have at most {MOST:,} bytes, but it has more")
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-8-sig", errors)
     except UnicodeDecodeError as error:
         raise UserError(f"it must be UTF-8 text, but byte {error.start} is none") from error
 

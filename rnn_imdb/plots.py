@@ -23,6 +23,9 @@ from rnn_imdb.results import Configuration, Spread, is_number, spread
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#888888")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 MOST_CURVES = len(COLOURS)
+# more cannot be read, and would take minutes to draw
+MOST_READOUTS = 12
+MOST_CELLS = 2500
 STYLE = {
     # a $ in a value is a $
     "text.parse_math": False,
@@ -41,7 +44,7 @@ STYLE = {
 def write_plots(
     configurations: Sequence[Configuration], labels: Sequence[str], others: Sequence[str], folder: Path
 ) -> dict[Path, str]:
-    """Draw all that can be drawn into ``folder``.
+    """Draw all that can be drawn into ``folder``, and that is not too much to be seen.
 
     Args:
         configurations: finished ones, the best by validation first.
@@ -61,17 +64,19 @@ def write_plots(
     over = "mean ± sd over seeds" if seeds else "one seed each"
     written = {}
     with style.context(STYLE, after_reset=True):
-        panels = heatmap_values(configurations)
-        if panels[0].accuracy.size > 1:
+        few = len(_readouts(configurations)) <= MOST_READOUTS
+        panels = heatmap_values(configurations) if few else []
+        if panels and 1 < panels[0].accuracy.size <= MOST_CELLS // len(panels):
             note = over.replace("± sd ", "")
             if others:
                 note = f"the best configuration of each cell by validation, {note}; {', '.join(others)} varied too"
             path = folder / "accuracy_heatmap.png"
             _save(draw_heatmap(panels, note), path)
             written[path] = f"Validation accuracy by state_dim and embedding_dim: {note}."
-        path = folder / "accuracy_vs_parameters.png"
-        _save(draw_parameters(configurations, over), path)
-        written[path] = f"Accuracy against the number of parameters, {over}."
+        if few:
+            path = folder / "accuracy_vs_parameters.png"
+            _save(draw_parameters(configurations, over), path)
+            written[path] = f"Accuracy against the number of parameters, {over}."
         if any(job.metrics.get("history") for configuration in configurations for job in configuration.jobs):
             path = folder / "learning_curves.png"
             most = len(configurations) > MOST_CURVES

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rnn_imdb.console import as_command
-from rnn_imdb.errors import UserError
+from rnn_imdb.errors import UserError, printable
 from rnn_imdb.files import write_atomically
 from rnn_imdb.results import (
     MODEL_KEYS,
@@ -93,7 +93,11 @@ def summary(jobs: Sequence[Job], *, title: str, plots: Mapping[str, str], comman
     if plots:
         parts.append("## Plots")
         parts += [f"{_escaped(caption)}\n\n![{Path(name).stem}]({name})" for name, caption in plots.items()]
-    parts += ["## Made by", f"```bash\n{command}\n```", "Every job with all its options and figures: `results.csv`."]
+    parts += [
+        "## Made by",
+        f"```bash\n{printable(command)}\n```",
+        "Every job with all its options and figures: `results.csv`.",
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -102,7 +106,7 @@ def _swept(jobs: Sequence[Job]) -> str:
     for key in varied(jobs):
         values = {show(job.config[key]): job.config[key] for job in jobs if key in job.config}
         texts = sorted(values, key=lambda text: (not is_number(values[text]), _number(values[text]), text))
-        lines.append(f"- `{key}`: {_escaped(', '.join(texts))}")
+        lines.append(f"- {_code(key)}: {_escaped(', '.join(texts))}")
     if not lines:
         return "Nothing was swept: every job has the same options." if len(jobs) > 1 else "One run; nothing was swept."
     return "Swept:\n\n" + "\n".join(lines)
@@ -157,7 +161,7 @@ def _configurations(configurations: Sequence[Configuration], keys: Sequence[str]
         for quantity in ("accuracy", "loss")
         if any(configuration.spread(f"{split}/{quantity}") for configuration in configurations)
     ]
-    header = [*(names[key] for key in keys), "parameters", "n", *(title for title, _, _ in metrics)]
+    header = [*(_escaped(names[key]) for key in keys), "parameters", "n", *(title for title, _, _ in metrics)]
     rows = [header, ["---:"] * len(header)]
     for index, configuration in enumerate(configurations):
         n = len(configuration.jobs)
@@ -184,12 +188,12 @@ def _percent(found: Spread | None) -> str:
 
 
 def _escaped(text: str) -> str:
-    """``text`` without a meaning in Markdown."""
-    return "".join(f"\\{c}" if c in "\\`*|<>[]" else c for c in text)
+    """``text`` on one line, without a meaning in Markdown."""
+    return "".join(f"\\{c}" if c in "\\`*|<>[]&" else c for c in printable(text))
 
 
 def _code(text: str) -> str:
-    return f"`{text.replace('`', chr(39))}`"
+    return f"`{printable(text).replace('`', chr(39))}`"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -213,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     jobs = read_jobs(given.sweep)
     command = shlex.join(["python", "-m", "rnn_imdb.report", *arguments])
     files = write_report(jobs, given.output or given.sweep, title=given.sweep.resolve().name, command=command)
-    print("\n".join([f"{table(jobs)}\n", *(f"wrote {path}" for path in files)]))
+    print("\n".join([f"{table(jobs)}\n", *(printable(f"wrote {path}") for path in files)]))
 
 
 if __name__ == "__main__":

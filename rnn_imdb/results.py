@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import math
+import os
+import stat
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -11,11 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from rnn_imdb.console import one_line
-from rnn_imdb.errors import UserError
-from rnn_imdb.files import CONFIG, ERROR, METRICS, write_atomically
+from rnn_imdb.errors import UserError, printable
+from rnn_imdb.files import CONFIG, ERROR, METRICS, read_json, read_text, read_yaml, write_atomically
 
 Status = Literal["finished", "failed", "unfinished", "damaged"]
 # groups that decide a result, in the order in which they are shown; the seed comes last
@@ -30,8 +30,11 @@ CSV_METRICS = (
     *("test/loss", "test/accuracy", "test/auroc", "test/f1", "test/calibration_error"),
 )
 ERROR_WIDTH = 300
-# what reading a damaged file may raise: json and UTF-8 errors are ValueErrors
-_UNREADABLE = (UserError, OSError, ValueError, OverflowError, RecursionError, yaml.YAMLError)
+# no loss and no count is larger, and sums of larger ones overflow
+_LARGEST = 1e30
+_MOST_EPOCHS = 1_000_000
+# what a spreadsheet takes for the beginning of a formula
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class Job:
 
     @property
     def name(self) -> str:
-        return self.folder.resolve().name
+        # unlike resolve, it ends where links lead in a circle
+        return printable(Path(os.path.realpath(self.folder)).name)
 
 
 @dataclass(frozen=True)
@@ -107,10 +111,10 @@ def read_jobs(folder: Path) -> list[Job]:
     if not folder.is_dir():
         problem = "is a file" if folder.exists() else "does not exist"
         raise UserError(f"{rule}, but {folder} {problem}: {remedy}", exit_code=2)
-    if (folder / CONFIG).is_file():
+    if _is_run(folder):
         return [_read_job(folder)]
     try:
-        jobs = [_read_job(child) for child in folder.iterdir() if (child / CONFIG).is_file()]
+        jobs = [_read_job(child) for child in folder.iterdir() if _is_run(child)]
     except OSError as error:
         raise UserError(f"{rule}, but {folder} cannot be read ({error.strerror}): {remedy}") from error
     if not jobs:
@@ -118,23 +122,33 @@ def read_jobs(folder: Path) -> list[Job]:
     return sorted(jobs, key=lambda job: job.name)
 
 
+def _is_run(folder: Path) -> bool:
+    """Whether ``folder`` holds a configuration, or something in its place; reading it tells."""
+    try:
+        return not stat.S_ISDIR((folder / CONFIG).lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+
+
 def _read_job(folder: Path) -> Job:
     try:
         config = _read_config(folder / CONFIG)
-    except _UNREADABLE as error:
+    except (UserError, OSError) as error:
         return Job(folder, {}, status="damaged", error=f"config.yaml: {one_line(str(error), ERROR_WIDTH)}")
     try:
         return Job(folder, config, _read_metrics(folder / METRICS))
     except FileNotFoundError:
         pass
-    except _UNREADABLE as error:
+    except UserError as error:
         return Job(folder, config, status="damaged", error=f"metrics.json: {one_line(str(error), ERROR_WIDTH)}")
     try:
-        lines = (folder / ERROR).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        lines = read_text(folder / ERROR, "replace").strip().splitlines()
     except FileNotFoundError:
         return Job(folder, config, status="unfinished")
-    except OSError as error:
-        lines = [f"error.txt: {error.strerror}"]
+    except UserError as error:
+        lines = [f"error.txt: {error}"]
     return Job(
         folder, config, status="failed", error=one_line(lines[-1], ERROR_WIDTH) if lines else "error.txt is empty"
     )
@@ -142,8 +156,7 @@ def _read_job(folder: Path) -> Job:
 
 def _read_config(path: Path) -> dict[str, Any]:
     """A run's configuration with dotted keys. Raises UserError where it is none."""
-    # not libyaml's loader, though it is faster: a deeply nested file ends the process
-    config = _flat(yaml.safe_load(path.read_text(encoding="utf-8")))
+    config = _flat(read_yaml(path))
     for key, kind in (("model.state_dim", int), ("model.embedding_dim", int), ("model.readout", str), ("seed", int)):
         if not isinstance(config.get(key), kind):
             raise UserError(f"it must be a run's configuration, but {key} is {config.get(key)!r}")
@@ -153,27 +166,33 @@ def _read_config(path: Path) -> dict[str, Any]:
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(node, dict):
         return {prefix[:-1]: node}
-    return {key: value for name, child in node.items() for key, value in _flat(child, f"{prefix}{name}.").items()}
+    return {
+        key: value for name, child in node.items() for key, value in _flat(child, f"{prefix}{printable(name)}.").items()
+    }
 
 
 def _read_metrics(path: Path) -> dict[str, Any]:
     """What ``metrics.json`` holds. Raises UserError where a figure is missing or is none."""
-    metrics = json.loads(path.read_text(encoding="utf-8"))
+    metrics = read_json(path)
     if not isinstance(metrics, dict):
         raise UserError("it must hold the figures of a run")
     for name in NEEDED_METRICS:
-        if not is_number(metrics.get(name)) or not math.isfinite(metrics[name]):
+        if not _is_figure(metrics.get(name)) or not math.isfinite(metrics[name]):
             raise UserError(f"{name} must be a finite number, got {metrics.get(name)!r}")
     if metrics["parameters"] < 1:
         raise UserError(f"parameters must be at least 1, got {metrics['parameters']}")
     for name, value in metrics.items():
-        if "/" in name and not is_number(value):
+        if "/" in name and not _is_figure(value):
             raise UserError(f"{name} must be a number, got {value!r}")
     history = metrics.get("history", [])
     if not isinstance(history, list) or not all(
-        isinstance(row, dict) and is_number(row.get("epoch")) for row in history
+        isinstance(row, dict)
+        and isinstance(row.get("epoch"), int)
+        and 0 <= row["epoch"] < _MOST_EPOCHS
+        and all(map(_is_figure, row.values()))
+        for row in history
     ):
-        raise UserError("history must be a list of epochs")
+        raise UserError("history must be a list of epochs with their figures")
     return metrics
 
 
@@ -181,9 +200,14 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def _is_figure(value: Any) -> bool:
+    """Whether ``value`` is a number that can be averaged, or says that there was none."""
+    return is_number(value) and not _LARGEST < abs(value) < math.inf
+
+
 def show(value: Any) -> str:
     """A value of a configuration as one would type it on the command line."""
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    return printable(value) if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def hyperparameters(config: Mapping[str, Any]) -> list[str]:
@@ -257,8 +281,14 @@ def write_csv(jobs: Sequence[Job], path: Path) -> None:
     keys += [key for key in varied(jobs) if key not in keys]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["folder", "status", *keys, *CSV_METRICS])
+    writer.writerow(["folder", "status", *map(_cell, keys), *CSV_METRICS])
     for job in jobs:
-        options = [show(job.config[key]) if key in job.config else "" for key in keys]
-        writer.writerow([job.name, job.status, *options, *(job.metrics.get(name, "") for name in CSV_METRICS)])
+        options = [_cell(job.config[key]) if key in job.config else "" for key in keys]
+        writer.writerow([_cell(job.name), job.status, *options, *(job.metrics.get(name, "") for name in CSV_METRICS)])
     write_atomically(path, buffer.getvalue().encode("utf-8", errors="replace"))
+
+
+def _cell(value: Any) -> str:
+    """``value`` for a table; a spreadsheet shows a text that begins as a formula does behind an apostrophe."""
+    text = show(value)
+    return f"'{text}" if isinstance(value, str) and value.startswith(_FORMULA) else text

@@ -1,6 +1,7 @@
 """The report of a sweep: jobs in every state, figures against numpy's, plots, and what it refuses."""
 
 import csv
+import errno
 import itertools
 import json
 import os
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 import yaml
 
-from rnn_imdb import report
+from rnn_imdb import files, report
 from rnn_imdb.errors import UserError
 from rnn_imdb.results import (
     Job,
@@ -143,7 +144,12 @@ def test_every_job_is_read_with_its_status(broken: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "null", "{}", "\xff", "[" * 5_000, '{"validation/accuracy": "high"}', '{"seconds": 1e999}'],
+    [
+        *("", "[]", "null", "{}", "\xff", "[" * 1_000_000, '{"validation/accuracy": "high"}', '{"seconds": 1e999}'),
+        *("a: &a [*a]", f"a: {'9' * 400}", "2020-01-01: 2", "? [1]\n: 2", "{a: 1, a: 2}", "!!python/name:os.system"),
+        *('{"a": {"b": ' * 5_000, f'{{"seconds": {"9" * 5_000}}}', "\0", "!!binary aGk=", "{true: 1}"),
+    ],
+    ids=lambda content: content[:10],
 )
 @pytest.mark.parametrize("name", ["metrics.json", "config.yaml"])
 def test_damage_is_a_status(tmp_path: Path, name: str, content: str) -> None:
@@ -163,12 +169,96 @@ def test_damage_is_a_status(tmp_path: Path, name: str, content: str) -> None:
         ("test/loss", "low"),
         ("history", [1]),
         ("best_epoch", 10**400),
+        ("validation/loss", 1e308),
+        ("history", [{"epoch": 1e300}]),
+        ("history", [{"epoch": 1, "train/loss": "low"}]),
+        ("history", [{"epoch": 1, "train/loss": -1e300}]),
     ],
 )
 def test_a_figure_that_is_none_is_damage(tmp_path: Path, name: str, value: Any) -> None:
     path = write_run(tmp_path / "run", 0.8, 0.8) / "metrics.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
     assert read_jobs(tmp_path)[0].status == "damaged"
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "config.yaml", "error.txt"])
+def test_what_is_no_file_that_may_be_read_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def put(run: str) -> Path:
+        path = write_config(tmp_path / run) / name
+        path.unlink(missing_ok=True)
+        return path
+
+    os.mkfifo(put("pipe"))
+    put("circle").symlink_to(name)
+    put("device").symlink_to("/dev/zero")
+    put("long").write_text("a: 1\n" * 200)
+    put("secret").write_text("a: 1")
+    if name != "config.yaml":
+        put("folder").mkdir()
+    put("gone").symlink_to("nowhere")
+    (tmp_path / "around").symlink_to("around")
+    (tmp_path / os.fsdecode(b"\xff\x1b[2J")).symlink_to(write_config(tmp_path / "other"))
+    opened = os.open
+
+    def guarded(path: Any, *options: Any, **further: Any) -> int:
+        if Path(path) == tmp_path / "secret" / name:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, *options, **further)
+
+    monkeypatch.setattr(files.os, "open", guarded)
+    monkeypatch.setattr(files, "MOST", 900)
+    jobs = read_jobs(tmp_path)
+    status = "failed" if name == "error.txt" else "damaged"
+    wrong = {job.name: job.error for job in jobs if job.status == status}
+    # a circle of links is no run either
+    assert (
+        wrong.pop("around").startswith("config.yaml: it must be readable, but it is not (Too many")
+        if (name != "error.txt")
+        else "around" not in wrong
+    )
+    if name == "config.yaml":
+        assert "No such file" in wrong.pop("gone")
+    else:
+        assert "a folder, a pipe or a device" in wrong.pop("folder")
+    assert {run: error.partition(": ")[2] for run, error in wrong.items()} == {
+        "pipe": "it must be a file, but it is a folder, a pipe or a device",
+        "device": "it must be a file, but it is a folder, a pipe or a device",
+        "circle": "it must be readable, but it is not (Too many levels of symbolic links)",
+        "secret": "it must be readable, but it is not (Permission denied)",
+        "long": "it must have at most 900 bytes, but it has more",
+    }
+    assert "other" in {job.name for job in jobs}
+    assert "\x1b" not in table(jobs)
+
+
+def test_aliases_that_multiply_are_damage(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 40)]
+    (write_run(tmp_path / "run", 0.8) / "config.yaml").write_text("\n".join(lines))
+    assert "must be YAML without aliases" in read_jobs(tmp_path)[0].error
+
+
+def test_what_a_configuration_says_is_shown_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = tmp_path / "sweep\x1b[2J\n# heading"
+    link = "![a](http://b/c)<img src=x>|&lt;\n# heading\x1b[2J\u202e"
+    for name, seed in (("=1+1", 0), ("-2", 1)):
+        folder = write_run(sweep / name, 0.8, seed=seed, model__readout=["last", "=cmd()", "@x"][seed])
+        saved = yaml.safe_load((folder / "config.yaml").read_text())
+        saved["model"] |= {f"k|`\n# {link}": [link, f"{link}2"][seed], "size": [-1.5, 2.5][seed]}
+        (folder / "config.yaml").write_text(yaml.safe_dump(saved))
+    report.main([str(sweep)])
+    printed = capsys.readouterr().out
+    text = (sweep / "summary.md").read_text()
+    assert all(c.isprintable() or c == "\n" for c in text)
+    assert all(c.isprintable() or c == "\n" for c in printed)
+    assert not [line for line in text.splitlines() if line.startswith("# h")]
+    without_code = re.sub(r"`[^`\n]*`", "", text)
+    assert not re.findall(r"(?<!\\)(?:<|\[a\]|&)", without_code)
+    tabular = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in tabular}) == 1
+    rows = rows_of(sweep / "results.csv").values()
+    assert {row["folder"] for row in rows} == {"'=1+1", "'-2"}
+    assert {row["model.readout"] for row in rows} == {"last", "'=cmd()"}
+    assert {row["model.size"] for row in rows} == {"-1.5", "2.5"}
 
 
 def test_varied_names_what_differs(tmp_path: Path) -> None:
@@ -429,6 +519,16 @@ def test_jobs_without_test_figures_and_without_history(tmp_path: Path) -> None:
     assert "test accuracy" not in text
     assert (tmp_path / PLOTS[1]).exists()
     assert not (tmp_path / PLOTS[2]).exists()
+
+
+def test_what_nobody_could_see_is_not_drawn(tmp_path: Path) -> None:
+    for number in range(13):
+        write_run(tmp_path / f"{number}", 0.8, model__readout=f"r{number}")
+    for number in range(51):
+        write_run(tmp_path / "dims" / f"{number}", 0.8, model__state_dim=number, model__embedding_dim=number)
+    for folder, kept in ((tmp_path, PLOTS[2:]), (tmp_path / "dims", PLOTS[1:])):
+        report.main([str(folder)])
+        assert tuple(sorted(path.name for path in folder.glob("*.png"))) == kept
 
 
 def test_nothing_finished(tmp_path: Path) -> None:
