@@ -12,7 +12,8 @@ import random
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ import pytest
 import torch
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 from omegaconf import DictConfig
 
@@ -33,6 +35,10 @@ _hook = install_import_hook(TENSOR_MODULES, "beartype.beartype")
 
 from rnn_imdb import config  # noqa: E402 after the hook
 from rnn_imdb.scan import cpu  # noqa: E402
+
+# nothing here is a matter of time: machines are shared
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 REVIEWS_PER_CLASS = 40
 GOOD = ("wonderful", "moving", "brilliant", "superb", "touching")
@@ -139,8 +145,29 @@ def official_root() -> str:
     return root
 
 
+@pytest.fixture(scope="session")
+def forking_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A python that starts the package's commands without the seconds that imports take; see forked.py."""
+    folder = tmp_path_factory.mktemp("python")
+    socket, client, program = folder / "socket", folder / "python", Path(__file__).with_name("forked.py")
+    client.write_text(f'#!/bin/sh\nexec {sys.executable} -IS {program} ask {socket} {sys.executable} "$@"\n')
+    client.chmod(0o755)
+    with subprocess.Popen([sys.executable, str(program), "serve", str(socket)]) as server:
+        while not socket.exists():
+            assert server.poll() is None
+            time.sleep(0.05)
+        yield str(client)
+        server.kill()
+
+
 @pytest.fixture
-def command(tmp_path: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+def forked(forking_python: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the package's commands start fast."""
+    monkeypatch.setattr(sys, "executable", forking_python)
+
+
+@pytest.fixture
+def command(tmp_path: Path, forked: None) -> Callable[..., "subprocess.CompletedProcess[str]"]:
     """Run ``python -m rnn_imdb.NAME ARGUMENTS`` as a user would, in an empty folder."""
 
     def run(name: str, *arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":

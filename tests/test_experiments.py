@@ -23,6 +23,8 @@ from rnn_imdb import sweep
 from rnn_imdb.errors import UserError
 from rnn_imdb.results import Job, Spread
 
+pytestmark = pytest.mark.usefixtures("forked")
+
 HOME = Path(common.__file__).parent
 STUDIES = sorted(path.parent.name for path in HOME.glob("*/study.py"))
 SWEEPS = sorted(str(path.relative_to(HOME)) for path in HOME.glob("*/*.yaml"))

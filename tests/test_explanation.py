@@ -343,7 +343,7 @@ def test_colours_run_from_red_through_grey_to_green() -> None:
     assert "-0.2000" + " " * 29 + "+0.2000" in ESCAPE.sub("", text)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(words=st.lists(st.text(min_size=1, max_size=60), min_size=1, max_size=20), columns=st.integers(80, 120))
 def test_any_words_fit_the_terminal(words: list[str], columns: int) -> None:
     explanation = probabilities([0.5])._replace(words=[Word(word, False, 0.4) for word in words])

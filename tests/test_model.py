@@ -136,7 +136,7 @@ def test_every_readout_survives_a_review_of_nothing_but_padding(readout: str) ->
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     readout=st.sampled_from([name for name in READOUTS if name != "all"]),
     side=st.sampled_from(["pre", "post"]),

@@ -67,10 +67,10 @@ def test_readme_starts_with_the_two_commands() -> None:
 
 
 @pytest.fixture(scope="module")
-def trained_run(small_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained_run(forking_python: str, small_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     run(
-        *(sys.executable, "-m", "rnn_imdb.train", *small_overrides, "trainer.max_epochs=1"),
+        *(forking_python, "-m", "rnn_imdb.train", *small_overrides, "trainer.max_epochs=1"),
         f"hydra.run.dir={folder / 'RUN'}",
         cwd=folder,
     )
@@ -78,7 +78,9 @@ def trained_run(small_overrides: list[str], tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.mark.parametrize("line", readme_commands())
-def test_readme_command_runs(line: str, trained_run: Path, small_overrides: list[str], tmp_path: Path) -> None:
+def test_readme_command_runs(
+    line: str, forking_python: str, trained_run: Path, small_overrides: list[str], tmp_path: Path
+) -> None:
     """Each command as it stands, but on the small archive, for a few batches, and with a run that exists."""
     module = re.search(r"python -m (rnn_imdb\.\w+)(.*)", line)
     assert module is not None, line
@@ -106,7 +108,7 @@ def test_readme_command_runs(line: str, trained_run: Path, small_overrides: list
         archive = next(argument for argument in small_overrides if argument.startswith("data.root="))
         arguments = [argument for argument in arguments if not argument.startswith("data")]
         arguments += [archive, f"data.reviews_per_class={REVIEWS_PER_CLASS}"]
-    run(sys.executable, "-m", module[1], *arguments, cwd=tmp_path, input="a fine film")
+    run(forking_python, "-m", module[1], *arguments, cwd=tmp_path, input="a fine film")
 
 
 # what the cell stands on

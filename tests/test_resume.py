@@ -33,6 +33,8 @@ from rnn_imdb.interrupts import Interrupted, interruptible
 from rnn_imdb.lock import Busy, locked
 from rnn_imdb.training import train
 
+pytestmark = pytest.mark.usefixtures("forked")
+
 OPTIONS = ("trainer.max_epochs=4", "optimizer.learning_rate=0.01", "model.readout=attention", "model.state_dim=8")
 
 
@@ -194,7 +196,7 @@ def test_killed_run_ends_as_if_it_had_not_been_killed(
 
     generator = random.Random(time.time_ns())
     for _ in range(2):
-        kill_at_random(start, generator, longest=8)
+        kill_at_random(start, generator, longest=3)
     if not (folder / "metrics.json").is_file():
         assert start().wait(timeout=120) == 0
     assert_same_run(folder, undisturbed)

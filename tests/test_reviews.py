@@ -138,7 +138,7 @@ def test_corrupt_gzip_is_refused_wherever_the_damage_is(small_archive: Path, tmp
     assert not accepted
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_a_damaged_archive_never_ends_in_another_error(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

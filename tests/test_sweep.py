@@ -24,6 +24,8 @@ from rnn_imdb.config import conf_folder
 from rnn_imdb.data import BatchSampler
 from rnn_imdb.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("forked")
+
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 QUICK = ("trainer.max_epochs=1", "model.embedding_dim=4")
 
@@ -124,11 +126,13 @@ def test_sweep_goes_over_encoders_and_words(small_overrides: list[str], command:
 
 
 @pytest.fixture(scope="module")
-def swept(small_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+def swept(
+    forking_python: str, small_overrides: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[str]]:
     """A sweep of two jobs, and the command line that made it."""
     folder = tmp_path_factory.mktemp("swept")
     arguments = [*small_overrides, *QUICK, "-m", "model.state_dim=4,8", "model.readout=last"]
-    subprocess.run([sys.executable, "-m", "rnn_imdb.train", *arguments], cwd=folder, check=True, capture_output=True)
+    subprocess.run([forking_python, "-m", "rnn_imdb.train", *arguments], cwd=folder, check=True, capture_output=True)
     return folder, arguments
 
 

@@ -1,6 +1,7 @@
 """A whole run on a small archive: training, its folder, its repeatability, TensorBoard."""
 
 import json
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -253,7 +254,8 @@ def test_training_loss_is_shown_at_every_nth_step_of_the_run(run: Train, tmp_pat
 
 
 def test_training_is_silent_but_for_its_own_lines(command: Any, small_overrides: list[str]) -> None:
-    done = command("train", *small_overrides, "trainer.max_epochs=1")
+    # a setting that is read at start-up: imports may chatter too, so these are not done already
+    done = command("train", *small_overrides, "trainer.max_epochs=1", env=os.environ | {"PYTHONHASHSEED": "0"})
     assert done.returncode == 0, done.stderr
     for nag in ("Warning", "warn", "Tip", "TPU", "GPU", "Seed set", "LOCAL_RANK", "max_epochs", "sanity"):
         assert nag not in done.stdout + done.stderr, nag

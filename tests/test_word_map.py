@@ -135,7 +135,7 @@ def test_map_changes_nothing_about_the_training(small_overrides: list[str], tmp_
     assert not (tmp_path / "without" / "word_map").exists()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.text(max_size=40))
 def test_no_word_can_break_a_line_of_the_metadata(text: str) -> None:
     assert not any(separator in word for word in tokenize(text) for separator in "\t\n\r")
