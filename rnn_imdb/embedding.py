@@ -34,6 +34,7 @@ def bigrams(
     """
     if not len(pairs):
         return table.new_zeros(*tokens.shape, table.shape[1])
+    tokens = tokens.long()
     numbers = F.pad(tokens[:, :-1], (1, 0), value=PAD_INDEX) * _FACTOR + tokens
     rows = torch.searchsorted(pairs, numbers).clamp(max=len(pairs) - 1)
     return lookup(table, rows).masked_fill((pairs[rows] != numbers)[:, :, None], 0)

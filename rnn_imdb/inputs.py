@@ -6,7 +6,7 @@ at these narrow shapes; everywhere else they are plain torch.
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -17,7 +17,7 @@ def linear(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
     """y = x M^T + b in C:   x (N, E), contiguous; M (H, E), b (H,), y (N, H); E and H padded as by ``cpu.pad``."""
     (N, E), H = x.shape, len(matrix)
     y = x.new_empty(N, H)
-    cpu.call("linear", N, E, H, x, matrix, *matrix.stride(), bias, y)
+    cpu.call("linear", (N, E, H), x, matrix, bias, y)
     return y
 
 
@@ -25,7 +25,7 @@ def linear_backward(x: Tensor, matrix: Tensor, dy: Tensor, dx: Tensor | None) ->
     """dM = dy^T x, and where `dx` is given, dx = dy M into it; it may be `dy` where E = H."""
     (N, E), H = x.shape, len(matrix)
     d_matrix = x.new_empty(H, E)
-    cpu.call("linear_backward", N, E, H, x, matrix, *matrix.stride(), dy, dx, d_matrix)
+    cpu.call("linear_backward", (N, E, H), x, matrix, dy, dx, d_matrix)
     return d_matrix
 
 
@@ -64,7 +64,7 @@ def project_inputs(
 def add_up(rows: Tensor, numbers: Tensor, shape: tuple[int, int]) -> Tensor:
     """A table of that shape, each row n the sum of the `rows` whose number is n, in their order."""
     table = rows.new_zeros(shape)
-    cpu.call("add_rows", *rows.shape, numbers, None, rows.contiguous(), table)
+    cpu.call("add_rows", (*rows.shape, len(table)), numbers, None, rows.contiguous(), table)
     return table
 
 
@@ -84,10 +84,10 @@ class _Lookup(torch.autograd.Function):
         return add_up(dy, tokens, ctx.table_shape), None
 
 
-def lookup(
-    table: Float[Tensor, "rows embedding"], tokens: Int64[Tensor, "*shape"]
-) -> Float[Tensor, "*shape embedding"]:
+def lookup(table: Float[Tensor, "rows embedding"], tokens: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape embedding"]:
     """table[token], in values and gradients equal to F.embedding, to rounding. IndexError outside the table."""
     if not cpu.serves(table):
         return F.embedding(tokens, table)
-    return _Lookup.apply(table, tokens.reshape(-1)).view(*tokens.shape, -1)
+    if tokens.dtype == torch.int32:
+        tokens = tokens.long()
+    return _Lookup.apply(table, tokens.reshape(-1)).view(*tokens.shape, table.shape[1])

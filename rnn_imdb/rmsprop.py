@@ -39,11 +39,11 @@ class RMSprop(torch.optim.RMSprop):
         state = self.state[weight]
         if not state:
             # as torch has it, so that a checkpoint of either serves both
-            state["step"], state["square_avg"] = torch.zeros(()), torch.zeros_like(weight)
+            state["step"], state["square_avg"] = torch.zeros((), device="cpu"), torch.zeros_like(weight)
         state["step"] += 1
         alpha = group["alpha"]
         numbers = float(group["lr"]), alpha, 1 - alpha, group["eps"], group["weight_decay"]
-        cpu.call("rmsprop", weight.numel(), *numbers, weight.grad, weight, state["square_avg"])
+        cpu.call("rmsprop", (weight.numel(), *numbers), weight.grad, weight, state["square_avg"])
         torch.autograd.graph.increment_version([weight])
 
 

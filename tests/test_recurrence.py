@@ -183,7 +183,7 @@ def test_arguments_that_do_not_fit_are_refused_before_they_are_read() -> None:
     vectors = fitting | {"inputs": torch.zeros(2, 5, 4), "initial_state": torch.zeros(2, 3)}
     wrong_words = {
         "tokens": (torch.zeros(2, 5), torch.zeros(10, dtype=torch.int64), torch.zeros(0, 5, dtype=torch.int64)),
-        "embedding": (torch.zeros(10), torch.zeros(10, 4, dtype=torch.float64)),
+        "embedding": (torch.zeros(10), torch.zeros(10, 4, dtype=torch.float64), torch.zeros(0, 4)),
     }
     wrong_vectors = {
         "inputs": (torch.zeros(2, 5), torch.zeros(2, 0, 4), torch.zeros(2, 5, 4, dtype=torch.float64)),

@@ -8,8 +8,9 @@
    rows of the batch change a bit of it. (Weight gradients add one part per thread, so their last bits depend on that
    number.)
 
-   Compiled once per instruction set; the vector width follows from the -m flags. The functions that Python calls return
-   false when memory ran out. */
+   Compiled once per instruction set; the vector width follows from the -m flags. The functions that Python calls take
+   sizes, numbers, arrays and the number of threads, in this order: Python checks that arrays are as large as the sizes
+   say, and they that the sizes fit each other. */
 #pragma once
 #include <omp.h>
 #include <stdbool.h>
@@ -44,6 +45,9 @@
 #define MAX(a, b) SELECT((a) > (b), a, b)
 #endif
 #endif
+
+enum { VERSION = 0xcb84d20 }; /* of these sources, as in cpu.py; a test tells the number */
+typedef enum { DONE, NO_MEMORY, OUT_OF_RANGE, MISFIT } Status; /* as in cpu.py */
 
 typedef float Vector __attribute__((vector_size(4 * LANES)));
 typedef int32_t Bits __attribute__((vector_size(4 * LANES)));
@@ -139,6 +143,9 @@ SHARED void multiply(int rows, bool squash, const Matrix *m, const float *const 
 }
 
 INLINE long smaller(long a, long b) { return a < b ? a : b; }
+
+/* Whether all columns of an array are whole vectors, of the widest kind. */
+INLINE bool padded(long columns) { return columns >= 0 && columns % 16 == 0; }
 
 /* The largest number of rows multiply() takes at once, at most n. */
 INLINE int rows_at_once(long n)

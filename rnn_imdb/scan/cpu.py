@@ -4,7 +4,8 @@
 
 The package's own build compiles cpu_*.c once per instruction set; the best one that this CPU runs is loaded on first
 use, following torch's choice (`torch.backends.cpu.get_cpu_capability()`, which ATEN_CPU_CAPABILITY lowers). Without
-a compiler at install time there is no kernel, and `unavailable_reason()` says so and what to do.
+a compiler at install time there is no kernel, and one of other sources is not called, whose functions may take other
+arguments: `unavailable_reason()` says so and what to do.
 
 States and the gradients of `projected` and `initial_state` are bitwise the same whatever the number of threads and
 the rest of the batch; the weight gradient is so at a fixed number of threads.
@@ -12,6 +13,8 @@ the rest of the batch; the weight gradient is so at a fixed number of threads.
 
 import ctypes
 import importlib.util
+import itertools
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -21,20 +24,58 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 INSTRUCTION_SETS = {"AVX512": ("avx512", "avx2", "baseline"), "AVX2": ("avx2", "baseline")}
+# of the sources that the kernels are built from, as in cpu.h; a test tells the number
+VERSION = 0xCB84D20
 _LANES = 16  # the kernel wants multiples of the widest vector: 16 floats
 
-_N, _POINTER, _FLAG, _THREADS, _NUMBER = ctypes.c_long, ctypes.c_void_p, ctypes.c_bool, ctypes.c_int, ctypes.c_float
+_N, _POINTER, _THREADS, _NUMBER = ctypes.c_long, ctypes.c_void_p, ctypes.c_int, ctypes.c_float
 _MATRIX = [_POINTER, _N, _N]  # data and two strides
-_SIGNATURES = {
-    "tanh_scan_forward": [*[_N] * 4, *[_POINTER] * 2, *_MATRIX, *[_POINTER] * 2, *[_FLAG] * 2, _POINTER, _THREADS],
-    "tanh_scan_backward": [*[_N] * 5, _POINTER, *_MATRIX, *[_POINTER] * 2, _FLAG, *[_POINTER] * 2, _THREADS],
-    "linear": [*[_N] * 3, _POINTER, *_MATRIX, *[_POINTER] * 2, _THREADS],
-    "linear_backward": [*[_N] * 3, _POINTER, *_MATRIX, *[_POINTER] * 3, _THREADS],
-    "outer": [*[_N] * 3, *[_POINTER] * 5, _THREADS],
-    "add_rows": [*[_N] * 2, *[_POINTER] * 4, _THREADS],
-    "distinct": [*[_N] * 2, *[_POINTER] * 4, _THREADS],
-    "begun": [*[_N] * 3, *[_POINTER] * 4, _THREADS],
-    "rmsprop": [_N, *[_NUMBER] * 5, *[_POINTER] * 3, _THREADS],
+# what a function of cpu_*.c gives back where it did nothing, or not all: Status in cpu.h
+_NO_MEMORY, _OUT_OF_RANGE = 1, 2
+_INTEGERS = ("tokens", "positions", "words", "count", "longest")
+_DTYPES = {"mask": torch.bool} | dict.fromkeys(_INTEGERS, torch.int64)
+
+
+class _Function:
+    """What a function of cpu_*.c takes: sizes, then numbers, then arrays, and last the number of threads.
+
+    Args:
+        arrays: their names, with a question mark where None may stand; ``_DTYPES`` has those that are not float32.
+        needs: from sizes and numbers to the entries of each array, which is contiguous, or to the shape of a matrix,
+            which may be strided.
+        numbers: how many arguments of `needs` are numbers; they follow the sizes.
+    """
+
+    def __init__(self, arrays: str, needs: Callable[..., tuple[int | tuple[int, int], ...]], numbers: int = 0) -> None:
+        names = arrays.split()
+        self.arrays = [(name, _DTYPES.get(name.rstrip("?"), torch.float32)) for name in names]
+        self.needs = needs
+        count = needs.__code__.co_argcount
+        pointers = [_MATRIX if isinstance(need, tuple) else [_POINTER] for need in needs(*[0] * count)]
+        self.types = [*[_N] * (count - numbers), *[_NUMBER] * numbers, *itertools.chain(*pointers), _THREADS]
+
+
+# R rows, of which one may be shared; N distinct words, or steps
+_FUNCTIONS = {
+    "tanh_scan_forward": _Function(
+        "projected positions? weight initial mask? states",
+        lambda R, T, H, _used, N, _shared, _only_last: (N * H, R * T, (H, H), R * H, R * T, R * T * H),
+    ),
+    "tanh_scan_backward": _Function(
+        "gradient weight states mask? delta d_initial",
+        lambda R, T, H, _used, given, shared: ((R - shared) * given * H, (H, H), R * T * H, R * T, R * T * H, R * H),
+    ),
+    "linear": _Function("x matrix bias? y", lambda N, E, H: (N * E, (H, E), H, N * H)),
+    "linear_backward": _Function("x matrix dy dx? d_matrix", lambda N, E, H: (N * E, (H, E), N * H, N * E, H * E)),
+    "outer": _Function(
+        "delta states initial mask? d_weight", lambda R, T, H: (R * T * H, R * T * H, R * H, R * T, H * H)
+    ),
+    "add_rows": _Function("tokens mask? rows table", lambda N, H, V: (N, N, N * H, V * H)),
+    "distinct": _Function("tokens positions words count", lambda B, T, V: (B * T, (B + 1) * T, min(B * T, V), 1)),
+    "begun": _Function("tokens positions mask longest", lambda B, T, _padding: (B * T, (B + 1) * T, (B + 1) * T, 1)),
+    "rmsprop": _Function(
+        "gradient weight square_avg", lambda N, _rate, _alpha, _beta, _eps, _decay: (N, N, N), numbers=5
+    ),
 }
 
 
@@ -51,9 +92,12 @@ def load(instruction_set: str) -> ctypes.CDLL:
         raise ImportError(f"{name} was not built when rnn_imdb was installed")
     # A CDLL, unlike a PyDLL, releases the GIL for the length of a call.
     library = ctypes.CDLL(spec.origin)
-    for function, arguments in _SIGNATURES.items():
-        getattr(library, function).argtypes = arguments
-        getattr(library, function).restype = ctypes.c_bool
+    # earlier versions had no such function
+    version = getattr(library, "kernel_version", None)
+    if version is None or version() != VERSION:
+        raise ImportError("the C kernel was built for another version of rnn_imdb")
+    for name, function in _FUNCTIONS.items():
+        getattr(library, name).argtypes = function.types
     return library
 
 
@@ -66,7 +110,7 @@ def _kernel() -> tuple[ctypes.CDLL | None, str]:
             return load(name), name
         except (ImportError, OSError) as error:
             reasons.append(str(error))
-    return None, "; ".join(reasons)
+    return None, "; ".join(dict.fromkeys(reasons))
 
 
 def available() -> bool:
@@ -76,7 +120,7 @@ def available() -> bool:
 
 def serves(tensor: Tensor) -> bool:
     """Whether the kernels run on tensors like this one."""
-    return tensor.device.type == "cpu" and tensor.dtype == torch.float32 and available()
+    return tensor.is_cpu and tensor.dtype == torch.float32 and available()
 
 
 def instruction_set() -> str | None:
@@ -93,14 +137,55 @@ def unavailable_reason() -> str | None:
     return f"{reason}. Install a C compiler with OpenMP (Debian: apt install gcc) and reinstall rnn_imdb"
 
 
-def call(function: str, *arguments: Tensor | int | float | None) -> None:
-    """Run a function of cpu_*.c with torch's number of threads: tensors by address, sizes and strides as they are."""
+def call(function: str, numbers: tuple[int | float, ...], *arrays: object) -> None:
+    """Run a function of cpu_*.c on `arrays`, with torch's number of threads.
+
+    `numbers` are its sizes and what else is no array; arrays are tensors, or None where one is optional. Each is looked
+    at before C gets its address, for C believes the sizes.
+
+    Raises:
+        TypeError: an array is missing, or of another dtype or device.
+        ValueError: an array is not of the sizes, or not contiguous; or the sizes do not fit each other.
+        IndexError: a token is outside the table.
+        MemoryError: there is no memory for intermediate results.
+        RuntimeError: there is no kernel.
+    """
     kernel, reason = _kernel()
     if kernel is None:
         raise RuntimeError(f"the C kernel is not available: {reason}")
-    plain = [x.data_ptr() if isinstance(x, Tensor) else x for x in arguments]
-    if not getattr(kernel, function)(*plain, torch.get_num_threads()):
-        raise MemoryError(f"{function} could not allocate its scratch memory")
+    plain: list[int | float | None] = [*numbers]
+    expected = _FUNCTIONS[function]
+    for array, (name, dtype), need in zip(arrays, expected.arrays, expected.needs(*numbers), strict=True):
+        if array is None and name[-1] == "?":
+            plain.append(None)
+        elif not isinstance(array, Tensor) or array.dtype is not dtype or not array.is_cpu or array.is_neg():
+            raise TypeError(_misfit(function, name, dtype, need, array))
+        elif type(need) is tuple and array.shape == need:
+            plain += array.data_ptr(), *array.stride()
+        elif array.numel() == need and array.is_contiguous():
+            plain.append(array.data_ptr())
+        else:
+            raise ValueError(_misfit(function, name, dtype, need, array))
+    status = getattr(kernel, function)(*plain, torch.get_num_threads())
+    if status:
+        raise _refusal(function, numbers, status)
+
+
+def _misfit(function: str, name: str, dtype: torch.dtype, need: int | tuple[int, int], array: object) -> str:
+    size = f"of shape {need}" if isinstance(need, tuple) else f"and contiguous, with {need} entries"
+    got = repr(array)
+    if isinstance(array, Tensor):
+        strides = f" and strides {array.stride()}" if array.layout == torch.strided else f" and layout {array.layout}"
+        got = f"{array.dtype} on {array.device}, of shape {tuple(array.shape)}{strides}"
+    return f"{name.rstrip('?')} must be {dtype} on cpu {size} in {function}, got {got}"
+
+
+def _refusal(function: str, numbers: tuple[int | float, ...], status: int) -> Exception:
+    if status == _NO_MEMORY:
+        return MemoryError(f"{function} could not allocate its scratch memory for the sizes {numbers}")
+    if status == _OUT_OF_RANGE:
+        return IndexError(f"a token is out of range in {function}: its numbers are 0 to {numbers[-1] - 1}")
+    return ValueError(f"sizes must fit each other in {function}, got {numbers}")
 
 
 def pad(x: Tensor, *dims: int) -> Tensor:
@@ -116,9 +201,9 @@ class _Scan(torch.autograd.Function):
     def forward(ctx, projected, weight, initial_state, mask, used, only_last):
         projected, initial_state = projected.contiguous(), initial_state.contiguous()
         states = torch.empty_like(projected)  # (B, T, H)
-        matrix = weight, *weight.stride()
-        sizes = *states.shape, used
-        call("tanh_scan_forward", *sizes, projected, None, *matrix, initial_state, mask, False, only_last, states)
+        B, T, H = states.shape
+        sizes = B, T, H, used, B * T, False, only_last
+        call("tanh_scan_forward", sizes, projected, None, weight, initial_state, mask, states)
         ctx.save_for_backward(weight, initial_state, mask, states)
         ctx.used = used
         return states[:, -1:].clone() if only_last else states
@@ -131,13 +216,12 @@ class _Scan(torch.autograd.Function):
         gradient = gradient.contiguous()  # may be expanded: the gradient of a sum, say
         delta = torch.empty_like(states)  # (B, T, H)
         d_initial = torch.empty_like(initial_state)
-        strides = weight.stride()
-        sizes = B, T, H, ctx.used, gradient.shape[1]
-        call("tanh_scan_backward", *sizes, gradient, weight, *strides, states, mask, False, delta, d_initial)
+        sizes = B, T, H, ctx.used, gradient.shape[1], False
+        call("tanh_scan_backward", sizes, gradient, weight, states, mask, delta, d_initial)
         d_weight = None
         if ctx.needs_input_grad[1]:
-            d_weight = torch.empty(H, H)
-            call("outer", B, T, H, delta, states, initial_state, mask, d_weight)
+            d_weight = states.new_empty(H, H)
+            call("outer", (B, T, H), delta, states, initial_state, mask, d_weight)
         return delta, d_weight, d_initial, None, None, None
 
 

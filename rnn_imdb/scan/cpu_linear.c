@@ -20,11 +20,12 @@ static void multiply_all(long rows, const Matrix *m, const float *in, const floa
 }
 
 /* out[n] = bias + M x[n] for x (N, depth) and M[c, k] at stride_c, stride_k; bias may be NULL. */
-bool linear(long N, long depth, long columns, const float *x, const float *m, long stride_c, long stride_k,
-            const float *bias, float *out, int threads)
+Status linear(long N, long depth, long columns, const float *x, const float *m, long stride_c, long stride_k,
+              const float *bias, float *out, int threads)
 {
+    if (N < 0 || !padded(depth) || !padded(columns)) return MISFIT;
     Matrix matrix = packed(m, depth, columns, stride_k, stride_c);
-    if (!matrix.data) return false;
+    if (!matrix.data) return NO_MEMORY;
 #pragma omp parallel num_threads(threads)
     {
         unsigned mode = flush_denormals();
@@ -34,7 +35,7 @@ bool linear(long N, long depth, long columns, const float *x, const float *m, lo
         restore(mode);
     }
     free((float *)matrix.data);
-    return true;
+    return DONE;
 }
 
 /* Add left[n][i] right[n][j] to out[i][j], for n from 0 to `steps`. */
@@ -61,9 +62,10 @@ static void add_parts(float *parts, long size, int threads)
 
 /* Of linear(): d_x[n] = M^T d_out[n], and d_m[c, k] = sum over n of d_out[n][c] x[n][k], contiguous, in one pass over
    d_out. d_x may be NULL, or d_out itself where depth = columns. */
-bool linear_backward(long N, long depth, long columns, const float *x, const float *m, long stride_c, long stride_k,
-                     const float *d_out, float *d_x, float *d_m, int threads)
+Status linear_backward(long N, long depth, long columns, const float *x, const float *m, long stride_c, long stride_k,
+                       const float *d_out, float *d_x, float *d_m, int threads)
 {
+    if (N < 0 || !padded(depth) || !padded(columns)) return MISFIT;
     const long size = columns * depth;
     Matrix matrix = packed(m, columns, depth, stride_c, stride_k);
     float *parts = aligned_alloc(64, 4 * threads * size), *chunks = aligned_alloc(64, 4 * threads * CHUNK * columns);
@@ -90,16 +92,17 @@ bool linear_backward(long N, long depth, long columns, const float *x, const flo
     free(chunks);
     free(parts);
     free((float *)matrix.data);
-    return done;
+    return done ? DONE : NO_MEMORY;
 }
 
 /* The gradient of the scan's matrix: out[i][j] = sum over row, t of delta[row, t][i] states[row, t - 1][j], with
    initial[row] before the first state. Steps whose mask is false are left out. */
-bool outer(long batch, long time, long H, const float *delta, const float *states, const float *initial,
-           const uint8_t *mask, float *out, int threads)
+Status outer(long batch, long time, long H, const float *delta, const float *states, const float *initial,
+             const uint8_t *mask, float *out, int threads)
 {
+    if (batch < 0 || time < 0 || !padded(H)) return MISFIT;
     float *parts = aligned_alloc(64, 4 * threads * H * H);
-    if (!parts) return false;
+    if (!parts) return NO_MEMORY;
     memset(parts, 0, 4 * threads * H * H);
 #pragma omp parallel num_threads(threads)
     {
@@ -121,5 +124,5 @@ bool outer(long batch, long time, long H, const float *delta, const float *state
     add_parts(parts, H * H, threads);
     memcpy(out, parts, 4 * H * H);
     free(parts);
-    return true;
+    return DONE;
 }

@@ -3,9 +3,10 @@
 #include <math.h>
 
 /* g = gradient + decay w;   s = alpha s + beta g^2;   w = w - rate g / (sqrt(s) + eps)        for N weights */
-bool rmsprop(long N, float rate, float alpha, float beta, float eps, float decay, const float *gradient, float *weight,
-             float *mean_square, int threads)
+Status rmsprop(long N, float rate, float alpha, float beta, float eps, float decay, const float *gradient, float *weight,
+               float *mean_square, int threads)
 {
+    if (N < 0) return MISFIT;
     enum { FEW = 10000 }; /* not worth waking a thread */
 #pragma omp parallel num_threads(N < FEW ? 1 : threads)
     {
@@ -20,5 +21,5 @@ bool rmsprop(long N, float rate, float alpha, float beta, float eps, float decay
         }
         restore(mode);
     }
-    return true;
+    return DONE;
 }

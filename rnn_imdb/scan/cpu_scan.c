@@ -48,7 +48,7 @@ static long count(const Scan *s, long row, long t, int direction, bool value)
     if (!s->mask) return value ? left : 0;
     const uint8_t *mask = s->mask + row * s->time + t;
     long n = 0;
-    while (n < left && mask[n * direction] == value) n++;
+    while (n < left && !mask[n * direction] != value) n++;
     return n;
 }
 
@@ -217,35 +217,46 @@ static void scan_shared(const Scan *s, long start, bool next_run(const Scan *, R
     restore(mode);
 }
 
-/* With `shared`, arrays have one row more than `batch`; with `only_last`, a row may lack the states that it shares. */
-bool tanh_scan_forward(long batch, long time, long H, long used, const float *projected, const int64_t *positions,
-                       const float *weight, long stride_i, long stride_j, const float *initial_state,
-                       const uint8_t *mask, bool shared, bool only_last, float *states, int threads)
+int kernel_version(void) { return VERSION; }
+
+/* Whether the scan can go over `rows`, the shared one included. */
+static bool fits(long rows, long time, long H, long used, long shared)
 {
-    Scan s = {.batch = batch, .time = time, .mask = mask, .shared = shared, .only_last = only_last};
+    return 0 <= shared && shared <= 1 && shared <= rows && 0 <= time && padded(H) && 0 <= used && used <= H;
+}
+
+/* `words` is the number of rows of `projected`. With `shared`, one of the `rows` is that of the shared states, the last
+   one; with `only_last`, the others may lack the states that they share. */
+Status tanh_scan_forward(long rows, long time, long H, long used, long words, long shared, long only_last,
+                         const float *projected, const int64_t *positions, const float *weight, long stride_i,
+                         long stride_j, const float *initial_state, const uint8_t *mask, float *states, int threads)
+{
+    if (!fits(rows, time, H, used, shared) || (shared && !mask) || (!positions && words != rows * time)) return MISFIT;
+    Scan s = {.batch = rows - shared, .time = time, .mask = mask, .shared = shared, .only_last = only_last};
     s.projected = projected;
     s.positions = positions;
     s.initial_state = initial_state;
     s.states = states;
     s.weight = packed(weight, used, H, stride_j, stride_i);
-    if (!s.weight.data) return false;
+    if (!s.weight.data) return NO_MEMORY;
     if (shared) scan_shared(&s, 0, next_run_forward, forward);
     scan_rows(&s, 0, next_run_forward, forward, threads);
     free((float *)s.weight.data);
-    return true;
+    return DONE;
 }
 
 /* `gradient` is that of the last `given` states, (B, given, H); `carry` becomes that of the initial state. With
    `shared`, delta of shared steps stands in row B alone. */
-bool tanh_scan_backward(long batch, long time, long H, long used, long given, const float *gradient,
-                        const float *weight, long stride_i, long stride_j, const float *states, const uint8_t *mask,
-                        bool shared, float *delta, float *carry, int threads)
+Status tanh_scan_backward(long rows, long time, long H, long used, long given, long shared, const float *gradient,
+                          const float *weight, long stride_i, long stride_j, const float *states, const uint8_t *mask,
+                          float *delta, float *carry, int threads)
 {
-    Scan s = {.batch = batch, .time = time, .mask = mask, .shared = shared, .states = (float *)states};
+    if (!fits(rows, time, H, used, shared) || (shared && !mask) || given < 0 || given > time) return MISFIT;
+    Scan s = {.batch = rows - shared, .time = time, .mask = mask, .shared = shared, .states = (float *)states};
     s.gradient = gradient;
     s.given = given;
     s.delta = delta;
-    s.carry = memset(carry, 0, 4 * (batch + shared) * H);
+    s.carry = memset(carry, 0, 4 * rows * H);
     s.weight = packed(weight, used, H, stride_i, stride_j);
     s.common = calloc(shared ? time * H : 1, 4);
     const bool done = s.weight.data && s.common;
@@ -256,5 +267,5 @@ bool tanh_scan_backward(long batch, long time, long H, long used, long given, co
     }
     free(s.common);
     free((float *)s.weight.data);
-    return done;
+    return done ? DONE : NO_MEMORY;
 }

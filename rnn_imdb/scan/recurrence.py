@@ -106,21 +106,24 @@ def scan_tokens(
     shared = False
     if mask is None:
         # the states over padding have a row of their own
-        begun, longest = torch.empty(B + 1, T, dtype=torch.bool), tokens.new_empty(1)
-        cpu.call("begun", B, T, PAD_INDEX, tokens, positions, begun, longest)
+        begun, longest = tokens.new_empty(B + 1, T, dtype=torch.bool), tokens.new_empty(1)
+        cpu.call("begun", (B, T, PAD_INDEX), tokens, positions, begun, longest)
         shared = longest.item() > 0
         mask = begun if shared else None
     initial_state = embedding.new_zeros(B + shared, H)
+    positions = positions[: B + shared]
     return _Recurrence.apply(embedding, A, bias, initial_state, words, positions, mask, shared, only_last)
 
 
 def _check(**arguments: tuple[Tensor | None, torch.dtype, tuple[int, ...]]) -> None:
-    """Raise ValueError unless each tensor is of the dtype and shape beside it, on the device of the first one."""
+    """Raise ValueError unless each tensor is of the dtype and shape beside it, not empty, on the first one's device."""
     device = next(tensor.device for tensor, _, _ in arguments.values() if tensor is not None)
     for name, (tensor, dtype, shape) in arguments.items():
-        if tensor is not None and (tensor.dtype, tuple(tensor.shape), tensor.device) != (dtype, shape, device):
+        if tensor is None:
+            continue
+        if (tensor.dtype, tuple(tensor.shape), tensor.device) != (dtype, shape, device) or 0 in shape:
             raise ValueError(
-                f"{name} must be {dtype} of shape {shape} on {device} beside the other arguments, got "
+                f"{name} must be {dtype} of shape {shape}, without zeros, on {device} beside the other arguments, got "
                 f"{tensor.dtype} of shape {tuple(tensor.shape)} on {tensor.device}"
             )
 
@@ -130,11 +133,8 @@ def _distinct(tokens: Tensor, vocabulary_size: int) -> tuple[Tensor, Tensor]:
     B, T = tokens.shape
     count, positions = tokens.new_empty(1), tokens.new_empty(B + 1, T)
     words = tokens.new_empty(min(B * T, vocabulary_size))
-    cpu.call("distinct", B * T, vocabulary_size, tokens, positions, words, count)
-    found = int(count.item())
-    if found < 0:
-        raise IndexError(f"a token is out of range: words have numbers from 0 to {vocabulary_size - 1}")
-    return words[:found], positions
+    cpu.call("distinct", (B, T, vocabulary_size), tokens, positions, words, count)
+    return words[: int(count.item())], positions
 
 
 class _Recurrence(torch.autograd.Function):
@@ -161,8 +161,8 @@ class _Recurrence(torch.autograd.Function):
         _, T, width = states.shape
         B = rows - shared
         mask = None if mask is None else mask.contiguous()
-        arguments = projected, positions, weight, *weight.stride(), initial_state, mask
-        cpu.call("tanh_scan_forward", B, T, width, H, *arguments, shared, only_last, states)
+        sizes = rows, T, width, H, len(projected), shared, only_last
+        cpu.call("tanh_scan_forward", sizes, projected, positions, weight, initial_state, mask, states)
         ctx.save_for_backward(x, weight, input_weight, initial_state, words, positions, mask, states)
         ctx.shared, ctx.sizes, ctx.inputs_shape = shared, (H, E), inputs.shape
         return states[:B, -1:, :H].clone() if only_last else states[:B, :, :H]
@@ -173,18 +173,17 @@ class _Recurrence(torch.autograd.Function):
         x, weight, input_weight, initial_state, words, positions, mask, states = ctx.saved_tensors
         (rows, T, width), (H, E) = states.shape, ctx.sizes
         wants_inputs, _, wants_bias, *_ = ctx.needs_input_grad
-        sizes = len(gradient), T, width, H, gradient.shape[1]
+        sizes = rows, T, width, H, gradient.shape[1], ctx.shared
         gradient = cpu.pad(gradient, -1).contiguous()
         delta, d_initial = torch.empty_like(states), torch.empty_like(initial_state)
-        arguments = gradient, weight, *weight.stride(), states, mask
-        cpu.call("tanh_scan_backward", *sizes, *arguments, ctx.shared, delta, d_initial)
+        cpu.call("tanh_scan_backward", sizes, gradient, weight, states, mask, delta, d_initial)
         d_weight = x.new_empty(width, width)
-        cpu.call("outer", rows, T, width, delta, states, initial_state, mask, d_weight)
+        cpu.call("outer", (rows, T, width), delta, states, initial_state, mask, d_weight)
         if positions is None:
             d_projected = delta.view(-1, width)
         else:
             d_projected = x.new_zeros(len(x), width)
-            cpu.call("add_rows", rows * T, width, positions, mask, delta, d_projected)
+            cpu.call("add_rows", (rows * T, *d_projected.shape[::-1]), positions, mask, delta, d_projected)
         d_bias = d_projected.sum(0)[:H] if wants_bias else None
         d_x = (d_projected if x.shape == d_projected.shape else torch.empty_like(x)) if wants_inputs else None
         d_input_weight = linear_backward(x, input_weight, d_projected, d_x)
