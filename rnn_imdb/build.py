@@ -21,6 +21,7 @@ from rnn_imdb.data import IMDBDataModule
 from rnn_imdb.errors import UserError
 from rnn_imdb.files import BEST
 from rnn_imdb.module import SentimentModule
+from rnn_imdb.processes import check_processes, slurm
 from rnn_imdb.text import Vocabulary
 
 
@@ -86,7 +87,7 @@ def build_trainer(
     arguments = dict(config.trainer)
     arguments.setdefault("profiler", NoProfiler())
     bars = [Bars()] if arguments.pop("enable_progress_bar") else []
-    with refusals(MisconfigurationException, InstantiationException, TypeError, ValueError):
+    with refusals(MisconfigurationException, InstantiationException, RuntimeError, TypeError, ValueError):
         configured = [instantiate(entry) for entry in config.callbacks.values()]
         for callback in configured:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
@@ -99,7 +100,7 @@ def build_trainer(
         trainer = L.Trainer(
             **arguments,
             logger=loggers,
-            plugins=[AtomicCheckpointIO()],
+            plugins=[AtomicCheckpointIO(), *slurm()],
             callbacks=[*bars, *callbacks, *configured],
             default_root_dir=folder,
             enable_progress_bar=False,
@@ -107,6 +108,7 @@ def build_trainer(
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
         )
+    check_processes(trainer)
     for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue] Lightning lists them there
         leave_out_empty_hooks(callback)
     return trainer

@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning.pytorch as L
 import numpy as np
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
 from rnn_imdb import session
 from rnn_imdb.build import build_data
@@ -57,6 +58,8 @@ def evaluate(
         accelerator=accelerator,
         devices=1,
         precision=opened.config["trainer"]["precision"],
+        # one process, also in a job of several
+        plugins=[LightningEnvironment()],
         logger=False,
         callbacks=[Bars()],
         enable_progress_bar=False,

@@ -166,7 +166,8 @@ class TrainerConfig:
 
     accelerator: str = MISSING
     devices: Any = _ruled("auto, or a number of devices from 1", lambda value: value == "auto" or _is_count(value))
-    strategy: str = MISSING
+    # what keeps results in other processes, or parts of a checkpoint, has no run folder to show for it
+    strategy: str = _one_of("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
     precision: str = _one_of("32-true", "64-true", "bf16-true", "16-true", "bf16-mixed", "16-mixed")
     max_epochs: int = _between(1, 100_000)
     gradient_clip_val: float | None = _ruled("null, or a number above 0", lambda value: value is None or value > 0)

@@ -4,7 +4,7 @@ import logging
 import warnings
 
 import torch
-from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import seed_everything
 
 # warnings that others give on every run, and why nobody needs to read them
@@ -21,12 +21,9 @@ _CHATTER = (
     r"It is recommended to use `self.log\(.*sync_dist=True\)`",
     # the accelerator is chosen in the configuration
     r"GPU available but not used",
+    # one process needs no srun, and where srun started several they are found
+    r"The `srun` command is available on your system but is not used",
 )
-
-
-def is_leader() -> bool:
-    """Whether this is the only process of a training, or the first of several."""
-    return rank_zero_only.rank == 0  # pyright: ignore[reportFunctionMemberAccess] Lightning keeps it there
 
 
 def start(seed: int) -> None:
@@ -41,4 +38,6 @@ def start(seed: int) -> None:
     # hints about products and hardware come as log messages of this level
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # each fit and test asks, and in a Slurm job takes the weights of an hpc_ckpt_1.ckpt that lies in the run folder
+    SLURMEnvironment.detect = staticmethod(lambda: False)
     seed_everything(seed, workers=True, verbose=False)

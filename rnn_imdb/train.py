@@ -1,6 +1,5 @@
 """``python -m rnn_imdb.train``: train a model, score its best epoch, and leave a run folder behind."""
 
-import os
 import sys
 import textwrap
 from pathlib import Path
@@ -15,6 +14,7 @@ from rnn_imdb.config import check
 from rnn_imdb.console import as_command
 from rnn_imdb.files import relative
 from rnn_imdb.interrupts import Interrupted
+from rnn_imdb.processes import is_leader
 
 
 def in_short(config: DictConfig) -> str:
@@ -47,7 +47,7 @@ def task(config: DictConfig) -> None:
     if resuming is not None:
         folder, config = resuming, resume.continued(resuming, config, hydra.overrides.task)
     # the processes that DDP starts stay silent
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    if is_leader():
         print(in_short(config), flush=True)
     # torch and Lightning take seconds to import, and a mistyped option should not wait for them
     from rnn_imdb.training import train

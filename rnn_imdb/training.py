@@ -19,6 +19,7 @@ from rnn_imdb.errors import UserError
 from rnn_imdb.evaluation import format_metrics
 from rnn_imdb.files import CONFIG, LAST, METRICS, VERSIONS, write_atomically
 from rnn_imdb.lock import LOCK, locked
+from rnn_imdb.processes import is_leader
 from rnn_imdb.summary import next_steps, summary
 from rnn_imdb.versions import machine, versions
 
@@ -52,7 +53,7 @@ def train(config: DictConfig, folder: Path, *, resuming: bool = False) -> dict[s
         Busy: another process is training in the folder.
     """
     # the other processes of a distributed training find the folder taken by theirs
-    if not session.is_leader():
+    if not is_leader():
         return _train(config, folder)
     if not resuming:
         _refuse_used(folder)

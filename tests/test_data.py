@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from rnn_imdb import session
 from rnn_imdb.cache import Split
 from rnn_imdb.data import BatchSampler, IMDBDataModule, ReviewDataset
 from rnn_imdb.text import Vocabulary, fit_length, keep_words
@@ -163,11 +164,8 @@ class Watching(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-# Lightning 2.6 uses what torch 2.13 deprecates
-@pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning")
-# the reviews are in memory, and worker processes would only copy them
-@pytest.mark.filterwarnings("ignore:The '.*dataloader' does not have many workers")
 def test_lightning_gives_every_epoch_its_order(data: IMDBDataModule, tmp_path: Path) -> None:
+    session.start(0)
     module = Watching()
     trainer = L.Trainer(
         max_epochs=3,

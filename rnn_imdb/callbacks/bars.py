@@ -7,7 +7,7 @@ import lightning.pytorch as L
 from torch import Tensor
 from tqdm import tqdm
 
-from rnn_imdb.session import is_leader
+from rnn_imdb.processes import is_leader
 
 
 class Bars(L.Callback):

@@ -1,4 +1,4 @@
-"""Randomness that depends on (seed, epoch) alone, so that a resumed epoch draws the same numbers."""
+"""Randomness that depends on (seed, epoch, process) alone, so that a resumed epoch draws the same numbers."""
 
 from typing import Any
 
@@ -8,7 +8,10 @@ import torch
 
 
 class EpochSeed(L.Callback):
-    """Seeds torch before the first step of each training epoch from (``seed``, epoch)."""
+    """Seeds torch before the first step of each training epoch from (``seed``, epoch, process).
+
+    Each of several processes drops other words; the zero of the first changes nothing in what is drawn.
+    """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -19,5 +22,6 @@ class EpochSeed(L.Callback):
         # not before: the loader draws a number too, in a resumed epoch earlier than in another
         if batch_idx > 0:
             return
-        (drawn,) = np.random.SeedSequence((self.seed, trainer.current_epoch)).generate_state(1, np.uint64)
+        key = (self.seed, trainer.current_epoch, trainer.global_rank)
+        (drawn,) = np.random.SeedSequence(key).generate_state(1, np.uint64)
         torch.manual_seed(int(drawn))
