@@ -12,7 +12,7 @@ from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
-from rnn_imdb import config
+from rnn_imdb import command_line, config
 from rnn_imdb.console import as_command
 from rnn_imdb.errors import UserError, fail
 from rnn_imdb.help import help_text
@@ -21,14 +21,19 @@ from rnn_imdb.schema import option_names, rule_of
 
 
 @as_command()
-def run_hydra(name: str, task: Callable[[DictConfig], None]) -> None:
+def run_hydra(
+    name: str, task: Callable[[DictConfig], None], prepare: Callable[[list[str]], list[str]] = command_line.prepare
+) -> None:
     """Compose the configuration ``name`` and give it to ``task``; end the process where that fails.
+
+    ``prepare`` makes of what the user typed what Hydra can read.
 
     A :class:`UserError` and a configuration that Hydra refuses are printed without a traceback.
     """
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_text(_root(name), name))
         return
+    sys.argv[1:] = prepare(sys.argv[1:])
     config.register()
 
     def refusing(composed: DictConfig) -> None:

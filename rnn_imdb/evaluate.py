@@ -1,8 +1,11 @@
 """``python -m rnn_imdb.evaluate``: score a checkpoint on reviews it was not trained on."""
 
+from functools import partial
+
 from omegaconf import DictConfig
 
 from rnn_imdb.cli import run_hydra
+from rnn_imdb.command_line import prepare
 from rnn_imdb.config import check
 from rnn_imdb.files import find_checkpoint
 
@@ -24,7 +27,7 @@ def task(config: DictConfig) -> None:
 
 
 def main() -> None:
-    run_hydra("evaluate", task)
+    run_hydra("evaluate", task, partial(prepare, bare="checkpoint"))
 
 
 if __name__ == "__main__":

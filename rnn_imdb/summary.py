@@ -2,12 +2,14 @@
 
 import textwrap
 from pathlib import Path
+from shlex import quote
 
 import torch
 from omegaconf import DictConfig
 
 from rnn_imdb.cell import LinearCell
 from rnn_imdb.classifier import Classifier, ReviewClassifier
+from rnn_imdb.command_line import pasted
 from rnn_imdb.data import IMDBDataModule
 from rnn_imdb.files import relative
 from rnn_imdb.scan import choose_backend, cpu
@@ -60,8 +62,8 @@ def next_steps(folder: Path) -> str:
     return "\n".join(
         (
             f"\nrun folder   {run}",
-            f"curves       tensorboard --logdir {run.parent}",
-            f"evaluate     python -m rnn_imdb.evaluate checkpoint={run}",
-            f"predict      python -m rnn_imdb.predict {run} 'A film to remember.'",
+            f"curves       tensorboard --logdir {quote(str(run.parent))}",
+            f"evaluate     python -m rnn_imdb.evaluate {pasted('checkpoint', run)}",
+            f"predict      python -m rnn_imdb.predict {quote(str(run))} 'A film to remember.'",
         )
     )

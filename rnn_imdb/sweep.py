@@ -9,25 +9,26 @@ import traceback
 from contextlib import redirect_stdout
 from math import prod
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, ValueType
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from rnn_imdb.command_line import is_sweep, parsed, readable, reads_overrides, split
 from rnn_imdb.config import check, conf_folder
 from rnn_imdb.console import one_line
 from rnn_imdb.errors import UserError
 from rnn_imdb.files import CONFIG, ERROR, METRICS, read_yaml, write_atomically
 from rnn_imdb.foreign import check_sweep
 from rnn_imdb.lock import Busy
-from rnn_imdb.results import WITHOUT_EFFECT, read_jobs, write_csv
+from rnn_imdb.results import WITHOUT_EFFECT, read_jobs, show, write_csv
 from rnn_imdb.results_table import table
 from rnn_imdb.resume import NOT_COMPARED, is_finished
 from rnn_imdb.schema import later_options
 
-_FLAGS = ("-m", "--multirun")
 # longer names are cut: the hash tells jobs apart
 _NAME_LENGTH = 120
 
@@ -41,27 +42,41 @@ def prepare(arguments: list[str]) -> list[str]:
     Raises:
         UserError: the file cannot be read, or has no name or axes.
     """
-    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
-    # Hydra takes them only in one piece
-    options = [argument for argument in arguments if argument not in overrides]
-    chosen = [override.partition("=")[2] for override in overrides if override.startswith("sweep=")]
+    flags, overrides = split(arguments)
+    if not reads_overrides(flags):
+        return arguments
+    chosen = [override.partition("=")[2].strip("'\"") for override in overrides if override.startswith("sweep=")]
     file = conf_folder() / "sweep" / f"{chosen[-1]}.yaml" if chosen else None
-    if chosen and chosen[-1].endswith(".yaml"):
-        file = Path(chosen[-1])
-        overrides.remove(f"sweep={file}")
+    if chosen and chosen[-1].endswith((".yaml", ".yml")):
+        file = Path(chosen[-1]).expanduser()
+        overrides = [override for override in overrides if not override.startswith("sweep=")]
         overrides.insert(0, f"sweep.name={_read(file)['name']}")
     if file is not None and file.is_file():
         axes = _read(file)["axes"]
-        given = {override.partition("=")[0] for override in overrides}
-        overrides += [f"{key}={values}" for key, values in axes.items() if key not in given]
-        if axes and not set(_FLAGS) & set(options):
-            options.append("--multirun")
-    if set(_FLAGS) & set(options):
-        parsed = [item for item in OverridesParser.create().parse_overrides(overrides) if item.is_sweep_override()]
-        swept = ",".join(item.get_key_element().lstrip("+") for item in parsed)
-        jobs = prod(len(list(item.sweep_string_iterator())) for item in parsed)
-        overrides += [f"sweep.swept=[{swept}]", f"sweep.jobs={jobs}"]
-    return [*options, *overrides]
+        given = {override.lstrip("+~").partition("=")[0] for override in overrides}
+        overrides += [f"{key}={_values(value)}" for key, value in axes.items() if key.lstrip("+") not in given]
+        if axes and not is_sweep(flags, overrides):
+            flags.append("--multirun")
+    several = is_sweep(flags, overrides)
+    overrides = readable(overrides, several=several)
+    if several:
+        axes = [item for item in parsed(overrides) if item.is_sweep_override()]
+        swept = ",".join(item.get_key_element().lstrip("+") for item in axes)
+        overrides += [f"sweep.swept=[{swept}]", f"sweep.jobs={prod(map(_count, axes))}"]
+    return [*flags, *overrides]
+
+
+def _values(values: Any) -> str:
+    """The values of an axis as one would type them; a list in a file has one value an entry."""
+    return ",".join(show(value) for value in values) if isinstance(values, list) else show(values)
+
+
+def _count(axis: Override) -> int:
+    """How many values an axis has. A glob is one over the files of a group."""
+    if axis.value_type == ValueType.GLOB_CHOICE_SWEEP:
+        glob: Any = axis.value()
+        return len(glob.filter([path.stem for path in (conf_folder() / axis.key_or_group).glob("*.yaml")]))
+    return len(list(axis.sweep_string_iterator()))
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -201,7 +216,7 @@ class Summary(Callback):
         jobs = read_jobs(folder)
         print(f"\n{table(jobs)}\n")
         write_csv(jobs, folder / "results.csv")
-        print(f"written to {folder / 'results.csv'}\nreport       python -m rnn_imdb.report {folder}")
+        print(f"written to {folder / 'results.csv'}\nreport       python -m rnn_imdb.report {quote(str(folder))}")
         failed = [job for job in jobs if job.status in ("failed", "damaged")]
         if failed:
             lines = [f"{len(failed)} of {len(jobs)} jobs failed; the same command tries them again:"]

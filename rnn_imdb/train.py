@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from rnn_imdb import resume, sweep
 from rnn_imdb.cli import remove_if_empty, run_hydra
+from rnn_imdb.command_line import pasted
 from rnn_imdb.config import check
 from rnn_imdb.console import as_command
 from rnn_imdb.files import relative
@@ -55,14 +56,16 @@ def task(config: DictConfig) -> None:
     try:
         train(config, folder, resuming=resuming is not None)
     except Interrupted:
-        print(f"\ninterrupted; to continue:\n  python -m rnn_imdb.train resume={relative(folder)}", file=sys.stderr)
+        print(
+            f"\ninterrupted; to continue:\n  python -m rnn_imdb.train {pasted('resume', relative(folder))}",
+            file=sys.stderr,
+        )
         raise
 
 
 @as_command()
 def main() -> None:
-    sys.argv[1:] = sweep.prepare(sys.argv[1:])
-    run_hydra("train", task)
+    run_hydra("train", task, sweep.prepare)
 
 
 if __name__ == "__main__":

@@ -412,7 +412,7 @@ def test_groups_have_a_file_for_every_choice(group: str, table: dict[str, str]) 
         ("train", ["model.state_dim=0"], "model.state_dim must be a whole number from 1 to 4,096, got 0"),
         ("train", ["data.root=${nothing}"], "Interpolation key 'nothing' not found"),
         ("train", ["logger=null"], "Config group override must be a string"),
-        ("train", ["model.readout"], "Error parsing override 'model.readout'"),
+        ("train", ["model.readout"], "an option is KEY=VALUE"),
         ("evaluate", [], "checkpoint must be given: add checkpoint=VALUE"),
     ],
 )

@@ -171,7 +171,7 @@ def test_name_of_a_sweep_on_the_command_line_is_a_folders(name: str) -> None:
 
 
 def test_axes_of_the_studies_are_a_sweep_files(tmp_path: Path) -> None:
-    axes = {"experiment": "best", "model.spectral_radius": "0.9,1.0", "test": False, "+trainer.x": "[1,2],[3]"}
+    axes = {"experiment": "best", "model.spectral_radius": "0.9,1.0", "test": "false", "+trainer.x": "[1,2],[3]"}
     axes |= {"callbacks.forgetting.reviews": 250, "callbacks.early_stopping.monitor": "validation/loss,train/loss"}
     file = tmp_path / "sweep.yaml"
     file.write_text(yaml.safe_dump({"name": "mine", "axes": axes}))

@@ -56,6 +56,32 @@ def test_sweep_file_may_lie_anywhere(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("spelling", ["./mine.yaml", "a//../mine.yaml", "~/mine.yaml", "'mine.yaml'", "{}/mine.yaml"])
+def test_sweep_file_may_be_spelled_in_any_way(spelling: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "mine.yaml").write_text("name: mine\naxes:\n  seed: 0,1\n")
+    assert sweep.prepare(["sweep=capacity", f"sweep={spelling.format(tmp_path)}"]) == [
+        *("--multirun", "sweep.name=mine", "seed=0,1", "sweep.swept=[seed]", "sweep.jobs=2")
+    ]
+
+
+def test_list_in_a_sweep_file_has_a_value_an_entry(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yml"
+    axes = {"optimizer.betas": [[0.9, 0.99], [0.8, 0.9]], "model.readout": ["last", "all"], "data.last_words": None}
+    axes |= {"seed": [0, 1, 2], "test": False}
+    file.write_text(yaml.safe_dump({"name": "mine", "axes": axes}))
+    prepared = sweep.prepare([f"sweep={file}"])
+    assert {"optimizer.betas=[0.9, 0.99],[0.8, 0.9]", "data.last_words=null", "test=false"} < set(prepared)
+    assert prepared[-2:] == ["sweep.swept=[model.readout,optimizer.betas,seed]", "sweep.jobs=12"]
+
+
+def test_glob_is_an_axis_of_the_files_of_a_group() -> None:
+    files = list((conf_folder() / "optimizer").glob("ada*.yaml"))
+    assert sweep.prepare(["-m", "optimizer=glob(ada*)"])[-1] == f"sweep.jobs={len(files)}"
+
+
 @pytest.mark.parametrize("content", [None, "axes: {}\n", "name: mine\n", "a list", "{", "name: a\naxes: 3\n"])
 def test_sweep_file_of_no_use_is_refused(content: str | None, tmp_path: Path) -> None:
     if content is not None:
