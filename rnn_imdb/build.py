@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
+import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -112,3 +113,9 @@ def build_trainer(
     for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue] Lightning lists them there
         leave_out_empty_hooks(callback)
     return trainer
+
+
+def parameter_dtype(trainer: L.Trainer) -> torch.dtype:
+    """The dtype that ``trainer.precision`` gives to parameters, and so to the recurrence."""
+    like_ours = torch.nn.ParameterList([torch.zeros(1)])
+    return next(trainer.precision_plugin.convert_module(like_ours).parameters()).dtype

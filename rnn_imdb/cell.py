@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rnn_imdb.choices import ACTIVATIONS, LINEAR_SCANS
-from rnn_imdb.initialization import make_initializer
+from rnn_imdb.initialization import make_initializer, spectral_radius
 from rnn_imdb.inputs import lookup, project_inputs
 from rnn_imdb.scan.linear import linear_scan
 from rnn_imdb.scan.recurrence import scan_tokens, scan_vectors
@@ -33,6 +33,9 @@ class TanhCell(nn.Module):
         init: a name in ``rnn_imdb.choices.INITIALIZERS``.
         spectral_radius: largest |eigenvalue| of the recurrent part of A at the start; None leaves it as drawn.
         recurrent: False holds the recurrent part of A at zero, so that h_t knows x_t alone.
+
+    Raises:
+        ValueError: a spectral radius for a recurrent part of zeros.
     """
 
     def __init__(
@@ -47,6 +50,8 @@ class TanhCell(nn.Module):
         recurrent: bool = True,
     ) -> None:
         super().__init__()
+        if spectral_radius is not None and not recurrent:
+            raise ValueError(f"spectral_radius must be None where recurrent is False, got {spectral_radius}")
         self.embedding_dim = embedding_dim
         self.state_dim = state_dim
         self.scan = scan
@@ -62,8 +67,7 @@ class TanhCell(nn.Module):
         with torch.no_grad():
             make_initializer(self.init).recurrence(self.recurrent_weight, self.input_weight, self.b)
             if self.spectral_radius is not None:
-                drawn = torch.linalg.eigvals(self.recurrent_weight.double()).abs().max()
-                self.recurrent_weight.mul_(self.spectral_radius / drawn)
+                self.recurrent_weight.mul_(self.spectral_radius / spectral_radius(self.recurrent_weight))
             if not self.recurrent:
                 self.A[:, : self.state_dim] = 0
 

@@ -70,6 +70,12 @@ def check(config: DictConfig) -> None:
             f"{config.model.scan!r}: leave it out",
             exit_code=2,
         )
+    if "model" in config and config.model.spectral_radius is not None and not config.model.recurrent:
+        raise UserError(
+            "model.spectral_radius must be null with model.recurrent=false, which holds at zero what it is of, got "
+            f"{config.model.spectral_radius}: leave one of them out",
+            exit_code=2,
+        )
 
 
 def _check(node: DictConfig, prefix: str) -> None:

@@ -3,6 +3,8 @@
 import math
 from typing import Protocol
 
+import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from rnn_imdb.choices import INITIALIZERS
@@ -27,6 +29,15 @@ def make_initializer(name: str) -> Initializer:
     if name not in INITIALIZERS:
         raise ValueError(f"init must be one of {', '.join(INITIALIZERS)}, got {name!r}")
     return globals()[INITIALIZERS[name]]()
+
+
+def spectral_radius(weight: Float[Tensor, "state state"]) -> float:
+    """max |λ| over the eigenvalues of ``weight``; NaN where these are not finite."""
+    # LAPACK may crash
+    if not weight.isfinite().all():
+        return math.nan
+    # first to the CPU: not every device has float64 or this function, and a GPU is no faster at small matrices
+    return torch.linalg.eigvals(weight.detach().cpu().double()).abs().max().item()
 
 
 class KerasInitializer:

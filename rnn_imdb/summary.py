@@ -12,16 +12,25 @@ from rnn_imdb.classifier import Classifier, ReviewClassifier
 from rnn_imdb.command_line import pasted
 from rnn_imdb.data import IMDBDataModule
 from rnn_imdb.files import relative
-from rnn_imdb.scan import choose_backend, cpu
+from rnn_imdb.scan import cpu, find_backend
 
 # what the parts of a classifier are called; the others by their own name
 _PARTS = {"cell": "recurrence", "backward_cell": "backward recurrence"}
 
 
 def summary(
-    config: DictConfig, data: IMDBDataModule, classifier: Classifier, device: torch.device, folder: Path
+    config: DictConfig,
+    data: IMDBDataModule,
+    classifier: Classifier,
+    device: torch.device,
+    dtype: torch.dtype,
+    folder: Path,
 ) -> str:
-    """What will be trained, on what, where, and with which parameter budget."""
+    """What will be trained, on what, where, and with which parameter budget; ``dtype`` is that of the parameters.
+
+    Raises:
+        NotServed: the scan that was asked for does not run there.
+    """
     sizes = ", ".join(f"{len(data.split(name).labels):,} {name}" for name in ("train", "validation", "test"))
     read = [f", the {side} {n:,} words" for side, n in (("first", data.first_words), ("last", data.last_words)) if n]
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in classifier.named_children()}
@@ -30,7 +39,7 @@ def summary(
     lines = {
         "data": f"{config.data.source}: {sizes} reviews of {config.data.sequence_length} tokens{''.join(read)}",
         "model": f"{sum(counts.values()):,} parameters: {budget}; {shapes}, head {classifier.head.in_features:,} -> 1",
-        "scan": f"{_scan(classifier, device)} on {device}",
+        "scan": f"{_scan(classifier, device, dtype)} on {device}",
     }
     wrapped = [
         textwrap.fill(text, 80, initial_indent=f"{label:8}", subsequent_indent=8 * " ") for label, text in lines.items()
@@ -39,7 +48,7 @@ def summary(
     return "\n".join([*wrapped, f"run     {relative(folder)}"])
 
 
-def _scan(classifier: Classifier, device: torch.device) -> str:
+def _scan(classifier: Classifier, device: torch.device, dtype: torch.dtype) -> str:
     """The backend that the recurrence will use, and why not a faster one."""
     threads = f"{torch.get_num_threads()} threads"
     if not isinstance(classifier, ReviewClassifier):
@@ -47,13 +56,13 @@ def _scan(classifier: Classifier, device: torch.device) -> str:
     cell = classifier.cell
     if isinstance(cell, LinearCell):
         return f"bptt, {threads}"
-    if cell.scan != "auto":
-        return cell.scan
-    chosen = choose_backend(device, cell.A.dtype, cell.state_dim, masked=classifier.mask_padding)
+    chosen = find_backend(cell.scan, device, dtype, cell.state_dim, masked=classifier.mask_padding)
     if device.type != "cpu":
         return chosen
-    reason = f" (slower than cpu: {cpu.unavailable_reason()})" if chosen == "bptt" and not cpu.available() else ""
-    return f"{chosen}{f' ({cpu.instruction_set()})' if chosen == 'cpu' else reason}, {threads}"
+    if chosen == "cpu":
+        return f"cpu ({cpu.instruction_set()}), {threads}"
+    slower = cell.scan == "auto" and dtype == torch.float32
+    return f"{chosen}{f' (slower than cpu: {cpu.unavailable_reason()})' if slower else ''}, {threads}"
 
 
 def next_steps(folder: Path) -> str:

@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 
 from rnn_imdb import session
-from rnn_imdb.build import build_data, build_module, build_trainer, refusals
+from rnn_imdb.build import build_data, build_module, build_trainer, parameter_dtype, refusals
 from rnn_imdb.callbacks.epoch_seed import EpochSeed
 from rnn_imdb.callbacks.record import Record
 from rnn_imdb.callbacks.table import EpochTable
@@ -78,8 +78,10 @@ def _train(config: DictConfig, folder: Path) -> dict[str, Any]:
         [EpochSeed(config.seed), table, Record(content, last if done is None else None)],
         purge_step=done,
     )
+    # refused by all processes, shown by one
+    text = summary(config, data, module.classifier, trainer.strategy.root_device, parameter_dtype(trainer), folder)
     if trainer.is_global_zero:
-        print(summary(config, data, module.classifier, trainer.strategy.root_device, folder), flush=True)
+        print(text, flush=True)
 
     with refusals(MisconfigurationException):
         trainer.fit(module, data, ckpt_path=last if done is not None else None)

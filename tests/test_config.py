@@ -306,6 +306,11 @@ def test_linear_recurrence_has_scans_of_its_own(scan: str) -> None:
     assert composed("train", "model.activation=identity", f"model.scan={scan}").model.scan == scan
 
 
+def test_a_recurrence_of_zeros_has_no_spectral_radius() -> None:
+    with pytest.raises(UserError, match=r"spectral_radius must be null with model\.recurrent=false, .* got 0\.9"):
+        composed("train", "model.recurrent=false", "model.spectral_radius=0.9")
+
+
 @pytest.mark.parametrize("group", sorted({path.parent.name for path in TRAIN_GROUPS}))
 def test_an_unknown_option_of_a_group_lists_the_valid_ones(group: str) -> None:
     valid = "\n\t".join(sorted(path.stem for path in (CONF / group).glob("*.yaml")))

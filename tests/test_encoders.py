@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as L
 import numpy as np
 import pytest
 import torch
@@ -10,11 +11,13 @@ from conftest import compose
 from torch import Tensor, nn
 
 from rnn_imdb.benchmarks.epochs import _with_torch_rnn
-from rnn_imdb.build import build_data, build_module
+from rnn_imdb.build import build_data, build_module, parameter_dtype
 from rnn_imdb.cell import LinearCell, make_cell
 from rnn_imdb.choices import ENCODERS, READOUTS
 from rnn_imdb.classifier import Classifier, ReviewClassifier
 from rnn_imdb.encoders import ConvClassifier, DenseClassifier, make_classifier
+from rnn_imdb.errors import NotServed
+from rnn_imdb.scan import cpu
 from rnn_imdb.summary import summary
 
 V, T, E, H = 50, 12, 5, 7
@@ -223,11 +226,39 @@ def test_summary_names_the_parts_and_their_parameters(
     data = build_data(config.data)
     with torch.device("meta"):
         model = build_module(config, len(data.vocabulary)).classifier
-    text = summary(config, data, model, torch.device("cpu"), Path("run"))
+    text = summary(config, data, model, torch.device("cpu"), torch.float32, Path("run"))
     assert [line for line in text.splitlines() if len(line) > 80] == []
     plain = " ".join(text.split())
     assert f"{sum(parameter.numel() for parameter in model.parameters()):,} parameters: embedding" in plain
     assert [expected for expected in texts if expected not in plain] == []
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("precision", "expected"),
+    [("32-true", "auto"), ("bf16-mixed", "auto"), ("64-true", "bptt"), ("bf16-true", "bptt"), ("16-true", "bptt")],
+)
+def test_summary_names_the_scan_that_runs(
+    small_overrides: list[str], precision: str, expected: str, masked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = compose("train", *small_overrides, f"trainer.precision={precision}", f"model.mask_padding={masked}")
+    trainer = L.Trainer(accelerator="cpu", precision=config.trainer.precision, logger=False, enable_checkpointing=False)
+    data, device = build_data(config.data), torch.device("cpu")
+    model = build_module(config, len(data.vocabulary)).classifier
+    called, genuine = [], cpu.call
+    monkeypatch.setattr(cpu, "call", lambda name, *rest: called.append(name) or genuine(name, *rest))
+    with trainer.precision_plugin.forward_context():
+        trainer.precision_plugin.convert_module(model)(torch.ones(2, 30, dtype=torch.int64))
+    kernel = cpu.instruction_set() if expected == "auto" else None
+    assert ("tanh_scan_forward" in called) == bool(kernel)
+    model.float()
+    text = " ".join(summary(config, data, model, device, parameter_dtype(trainer), Path("run")).split())
+    assert (f"scan cpu ({kernel})," if kernel else "scan bptt") in text
+    assert model.cell.scan == "auto"
+    model.cell.scan = "cpu"
+    if kernel is None:
+        with pytest.raises(NotServed, match="the scan cpu"):
+            summary(config, data, model, device, parameter_dtype(trainer), Path("run"))
 
 
 @pytest.mark.parametrize("activation", ["tanh", "identity"])

@@ -99,5 +99,7 @@ def test_unknown_names_are_refused() -> None:
         make_initializer("zeros")
     with pytest.raises(ValueError, match="activation must be one of tanh, identity, got 'relu'"):
         make_cell("relu", 3, 3)
+    with pytest.raises(ValueError, match=r"spectral_radius must be None where recurrent is False, got 0\.9"):
+        make_cell("tanh", 3, 3, spectral_radius=0.9, recurrent=False)
     with pytest.raises(ValueError, match="scan must be auto or bptt for a linear recurrence, got 'cpu'"):
         LinearCell(3, 3, scan="cpu")

@@ -1,6 +1,7 @@
 """What the callbacks show of the recurrence is true, and looking changes nothing."""
 
 import io
+import math
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -24,12 +25,13 @@ from rnn_imdb.cache import Split
 from rnn_imdb.callbacks.figures import LONGEST_WORD, draw_forgetting, draw_states
 from rnn_imdb.callbacks.forgetting import forgetting_curve, influence, memory_length, typical_curve
 from rnn_imdb.callbacks.insight import sample
-from rnn_imdb.callbacks.states import ReviewStates, saturated, short_reviews, spectral_radius
+from rnn_imdb.callbacks.states import ReviewStates, saturated, short_reviews
 from rnn_imdb.checkpoint import open_checkpoint
 from rnn_imdb.choices import READOUTS
 from rnn_imdb.classifier import ReviewClassifier
 from rnn_imdb.errors import UserError
 from rnn_imdb.files import LAST
+from rnn_imdb.initialization import spectral_radius
 from rnn_imdb.plots import STYLE
 from rnn_imdb.training import train
 
@@ -201,6 +203,9 @@ def test_spectral_radius(dtype: torch.dtype) -> None:
     turn = 0.75 * torch.tensor([[3**0.5 / 2, -0.5, 9.0], [0.5, 3**0.5 / 2, 9.0], [0.0, 0.0, -0.25 / 0.75]])
     tolerance = 0.01 if dtype is torch.bfloat16 else 1e-6
     assert spectral_radius(turn.to(dtype)) == pytest.approx(0.75, rel=tolerance)
+    # which LAPACK may not survive
+    for value in (torch.nan, torch.inf):
+        assert math.isnan(spectral_radius(turn.to(dtype).fill_(value)))
 
 
 def split_of(tokens: Any, labels: Any) -> Split:

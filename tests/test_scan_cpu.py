@@ -9,8 +9,9 @@ from conftest import with_threads
 from test_scan import MASKS, assert_close, make_case, run, truth
 from torch import Tensor
 
+from rnn_imdb.errors import NotServed
 from rnn_imdb.inputs import project_inputs
-from rnn_imdb.scan import choose_backend, cpu
+from rnn_imdb.scan import choose_backend, cpu, find_backend
 
 pytestmark = pytest.mark.skipif(not cpu.available(), reason=str(cpu.unavailable_reason()))
 
@@ -109,6 +110,15 @@ def test_auto_takes_the_kernel_for_float32_alone() -> None:
     device = torch.device("cpu")
     assert choose_backend(device, torch.float32, 32, masked=True) == "cpu"
     assert choose_backend(device, torch.float64, 32, masked=False) == "bptt"
+
+
+def test_rocm_gets_no_kernel_written_for_nvidia(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.version, "hip", "6.4.0")
+    device = torch.device("cuda")
+    assert choose_backend(device, torch.float32, 32, masked=False) == "bptt"
+    with pytest.raises(NotServed, match=r"triton is written for NVIDIA's GPUs, got one of ROCm 6\.4\.0"):
+        find_backend("triton", device, torch.float32, 32, masked=False)
+    assert find_backend("bptt", device, torch.float32, 32, masked=False) == "bptt"
 
 
 def test_without_a_kernel_auto_falls_back_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from rnn_imdb.callbacks.insight import Insight, boards, last_step, sample, show,
 from rnn_imdb.cell import LinearCell
 from rnn_imdb.classifier import ReviewClassifier
 from rnn_imdb.data import IMDBDataModule
+from rnn_imdb.initialization import spectral_radius
 from rnn_imdb.text import PAD_INDEX
 
 # beyond it tanh's slope is below a tenth
@@ -98,12 +99,6 @@ def saturated(states: Float[Tensor, "batch time state"], words: Bool[Tensor, "ba
     """The share of |h| > 0.95 among the states at ``words``; 0 without any."""
     beyond = (states.abs() > SATURATED).sum(2)[words]
     return beyond.sum().item() / max(beyond.numel() * states.shape[2], 1)
-
-
-def spectral_radius(weight: Float[Tensor, "state state"]) -> float:
-    """max |λ| over the eigenvalues of ``weight``."""
-    # a GPU is no faster at small matrices, and not every device has this function
-    return torch.linalg.eigvals(weight.double().cpu()).abs().max().item()
 
 
 def short_reviews(split: Split) -> list[int]:

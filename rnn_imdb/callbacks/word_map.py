@@ -78,7 +78,7 @@ def polarities(classifier: Classifier, data: IMDBDataModule, words: Sequence[int
     rows = [fit_length(review, encoding.sequence_length, encoding.padding, encoding.truncation) for review in reviews]
     batches = torch.from_numpy(np.stack(rows)).split(data.evaluation_batch_size)
     device = classifier.embedding.weight.device
-    logits = torch.cat([classifier(batch.to(device)).double().cpu() for batch in batches])
+    logits = torch.cat([classifier(batch.to(device)).cpu().double() for batch in batches])
     return (logits[1:] - logits[0]).numpy()
 
 

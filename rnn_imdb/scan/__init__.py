@@ -58,11 +58,12 @@ def choose_backend(device: torch.device, dtype: torch.dtype, state_dim: int, *, 
     """The fastest backend that serves a case: ``cpu`` and ``triton`` are fused, in float32 only.
 
     On a CPU ``cpu`` was the fastest at every size of ``python -m rnn_imdb.benchmark``; ``bptt`` serves without a
-    compiled kernel, and other dtypes. On a GPU cuDNN takes over where the fused kernel ends, but knows no mask.
+    compiled kernel, and other dtypes. On NVIDIA's GPUs cuDNN takes over where the fused kernel ends, but knows no mask.
     """
     if device.type == "cpu" and dtype == torch.float32 and cpu.available():
         return "cpu"
-    if device.type == "cuda":
+    # AMD's GPUs have the same name
+    if device.type == "cuda" and torch.version.hip is None:
         if dtype == torch.float32 and state_dim <= LARGEST_FUSED_STATE and find_spec("triton") is not None:
             return "triton"
         if not masked:
@@ -97,6 +98,11 @@ def find_backend(backend: str, device: torch.device, dtype: torch.dtype, state_d
         raise NotServed(
             f"the scan {backend} runs in torch.float32 on a {_FUSED[backend]} device, got {dtype} on {device}: "
             "set model.scan=auto, or bptt, which runs anywhere"
+        )
+    if backend == "triton" and torch.version.hip is not None:
+        raise NotServed(
+            f"the scan triton is written for NVIDIA's GPUs, got one of ROCm {torch.version.hip}: set model.scan=auto, "
+            "or bptt, which runs anywhere"
         )
     if backend == "cpu" and not cpu.available():
         raise NotServed(f"the scan cpu has no kernel here: {cpu.unavailable_reason()}, or set model.scan=auto")
