@@ -21,6 +21,8 @@ VERSIONS = "versions.json"
 ERROR = "error.txt"
 BEST = Path("checkpoints") / "best.ckpt"
 LAST = Path("checkpoints") / "last.ckpt"
+# where a finished run trains on: its result stays until the longer one is there
+GROWING = "growing"
 # bytes of a file that is read whole: a history of 100,000 epochs has 30 million
 MOST = 32_000_000
 _DEEPEST = 50

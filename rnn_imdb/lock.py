@@ -46,3 +46,18 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether another process works in ``folder``. Leaves no lock where there was none.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        with locked(folder):
+            return False
+    except Busy:
+        return True

@@ -15,15 +15,16 @@ from typing import Any, Literal
 
 from rnn_imdb.console import one_line
 from rnn_imdb.errors import UserError, printable
-from rnn_imdb.files import CONFIG, ERROR, METRICS, read_json, read_text, read_yaml, write_atomically
+from rnn_imdb.files import CONFIG, ERROR, METRICS, VERSIONS, read_json, read_text, read_yaml, write_atomically
+from rnn_imdb.identity import flat, options
 
 Status = Literal["finished", "failed", "unfinished", "damaged"]
 # groups that decide a result, in the order in which they are shown; the seed comes last
 GROUPS = ("model", "optimizer", "trainer", "data")
 # what sweeps are made for comes first in its group
 MODEL_KEYS = ("model.state_dim", "model.embedding_dim", "model.readout")
-# what they hold that changes no result: a job may differ in these and still be the same configuration
-WITHOUT_EFFECT = frozenset({"data.cache_dir", "trainer.enable_progress_bar", "trainer.log_every_n_steps"})
+# where a job's reviews stand among its options
+REVIEWS = "data.reviews"
 NEEDED_METRICS = ("validation/loss", "validation/accuracy", "parameters", "best_epoch", "epochs", "seconds")
 CSV_METRICS = (
     *("parameters", "best_epoch", "epochs", "seconds", "validation/loss", "validation/accuracy"),
@@ -43,7 +44,8 @@ class Job:
 
     Attributes:
         folder: where it is.
-        config: the configuration, with dotted keys; empty where it cannot be read.
+        config: the configuration, with dotted keys, and ``data.reviews``, which tells its reviews from others; empty
+            where it cannot be read.
         metrics: what ``metrics.json`` holds; empty unless the job finished.
         status: ``finished``, ``failed``, ``unfinished`` (interrupted or running) or ``damaged``.
         error: one line on what went wrong in a failed or damaged job, else empty.
@@ -103,6 +105,9 @@ def spread(values: Sequence[float]) -> Spread | None:
 def read_jobs(folder: Path) -> list[Job]:
     """The jobs of a sweep folder, sorted by name; a run folder is a sweep of one.
 
+    A job that left no record of its reviews, as those of earlier versions and those that found none, gives way to one
+    of the same options that did, and that got as far.
+
     Raises:
         UserError: ``folder`` is not there or holds no run. A job that cannot be read is no error: it is ``damaged``.
     """
@@ -119,7 +124,36 @@ def read_jobs(folder: Path) -> list[Job]:
         raise UserError(f"{rule}, but {folder} cannot be read ({error.strerror}): {remedy}") from error
     if not jobs:
         raise UserError(f"{rule}, but {folder} has none: {remedy}")
-    return sorted(jobs, key=lambda job: job.name)
+    recorded = {(_key(job, REVIEWS), ended) for job in jobs if REVIEWS in job.config for ended in {False, _ended(job)}}
+    kept = [job for job in jobs if REVIEWS in job.config or not job.config or (_key(job), _ended(job)) not in recorded]
+    return sorted(kept, key=lambda job: job.name)
+
+
+def _ended(job: Job) -> bool:
+    return job.status == "finished"
+
+
+def _key(job: Job, *left_out: str) -> str:
+    """What jobs share that are the same run but for the options ``left_out``."""
+    kept = {key: value for key, value in options(job.config).items() if key not in left_out}
+    return json.dumps(kept, sort_keys=True, default=str)
+
+
+def finished(folder: Path) -> dict[str, Any] | None:
+    """The figures of the run in ``folder``, written at its very end; None where it has none, or damaged ones."""
+    try:
+        return _read_metrics(folder / METRICS)
+    except (FileNotFoundError, NotADirectoryError, UserError):
+        return None
+
+
+def recorded_reviews(folder: Path) -> str | None:
+    """The reviews that the run in ``folder`` read, as ``identity.reviews`` tells them; None where it has no record."""
+    try:
+        found = read_json(folder / VERSIONS)["reviews"]
+    except (FileNotFoundError, NotADirectoryError, UserError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def _is_run(folder: Path) -> bool:
@@ -135,6 +169,8 @@ def _is_run(folder: Path) -> bool:
 def _read_job(folder: Path) -> Job:
     try:
         config = _read_config(folder / CONFIG)
+        found = recorded_reviews(folder)
+        config |= {REVIEWS: found} if found else {}
     except (UserError, OSError) as error:
         return Job(folder, {}, status="damaged", error=f"config.yaml: {one_line(str(error), ERROR_WIDTH)}")
     try:
@@ -156,19 +192,11 @@ def _read_job(folder: Path) -> Job:
 
 def _read_config(path: Path) -> dict[str, Any]:
     """A run's configuration with dotted keys. Raises UserError where it is none."""
-    config = _flat(read_yaml(path))
+    config = {printable(key): value for key, value in flat(read_yaml(path)).items()}
     for key, kind in (("model.state_dim", int), ("model.embedding_dim", int), ("model.readout", str), ("seed", int)):
         if not isinstance(config.get(key), kind):
             raise UserError(f"it must be a run's configuration, but {key} is {config.get(key)!r}")
     return config
-
-
-def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(node, dict):
-        return {prefix[:-1]: node}
-    return {
-        key: value for name, child in node.items() for key, value in _flat(child, f"{prefix}{printable(name)}.").items()
-    }
 
 
 def _read_metrics(path: Path) -> dict[str, Any]:
@@ -224,7 +252,7 @@ def varied(jobs: Sequence[Job]) -> list[str]:
 
     An option that only some optimizers have differs where those that have it differ.
     """
-    configs = [job.config for job in jobs if job.config]
+    configs = [options(job.config) for job in jobs if job.config]
     union = {key: None for config in configs for key in config}
     keys = hyperparameters(union)
     callbacks = sorted(key for key in union if key.startswith("callbacks."))
@@ -234,7 +262,7 @@ def varied(jobs: Sequence[Job]) -> list[str]:
         found = {show(config[key]) if key in config else None for config in configs}
         return found - {None} if key.startswith("optimizer.") else found
 
-    return [key for key in keys if key not in WITHOUT_EFFECT and len(values(key)) > 1]
+    return [key for key in keys if len(values(key)) > 1]
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
@@ -252,12 +280,8 @@ def by_configuration(jobs: Sequence[Job]) -> list[Configuration]:
     groups: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
         if job.status == "finished":
-            kept = {
-                key: value
-                for key, value in job.config.items()
-                if key.startswith((*(f"{group}." for group in GROUPS), "callbacks.")) and key not in WITHOUT_EFFECT
-            }
-            groups[json.dumps(kept, sort_keys=True, default=str)].append(job)
+            # a tested job and an untested one have the same weights
+            groups[_key(job, "seed", "test")].append(job)
 
     def rank(configuration: Configuration) -> tuple[float, float, str]:
         values = [

@@ -1,21 +1,22 @@
 """Which run to continue, and with which configuration: its own."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rnn_imdb.config import check, restore
 from rnn_imdb.errors import UserError
-from rnn_imdb.files import CONFIG, METRICS, read_yaml
+from rnn_imdb.files import CONFIG, GROWING, LAST, read_yaml
 from rnn_imdb.foreign import check_objects
+from rnn_imdb.identity import WITHOUT_EFFECT, looks_on, options, reviews
+from rnn_imdb.lock import is_held
+from rnn_imdb.processes import is_leader
+from rnn_imdb.results import finished, recorded_reviews
 
 AUTO = "auto"
-# what names a run or the way to it, and is no part of what is run
-NOT_COMPARED = ("resume", "sweep")
-_GROWING = "trainer.max_epochs"
+_EPOCHS = "trainer.max_epochs"
 
 
 def find(config: DictConfig, runs: Path) -> Path | None:
@@ -25,11 +26,6 @@ def find(config: DictConfig, runs: Path) -> Path | None:
     found = newest_unfinished(runs, config)
     print(f"resuming {found}" if found else f"no unfinished run of this configuration in {runs}: starting a new one")
     return found
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether the run in ``folder`` reached its end: its figures are written last."""
-    return (folder / METRICS).is_file()
 
 
 def read_config(folder: Path) -> DictConfig:
@@ -50,13 +46,28 @@ def read_config(folder: Path) -> DictConfig:
         raise UserError(f"{rule}, but {path} cannot be used ({error}): start a new run") from error
 
 
+def unfinished(folder: Path) -> DictConfig | None:
+    """The configuration of what is left to do in ``folder``; None where the run is finished and was not growing.
+
+    Raises:
+        UserError: ``folder`` is no run folder, or its configuration is damaged.
+    """
+    saved = read_config(folder)
+    if finished(folder) is None:
+        return saved
+    if not (folder / GROWING / LAST).is_file():
+        return None
+    saved.trainer.max_epochs = read_config(folder / GROWING).trainer.max_epochs
+    return saved
+
+
 def continued(folder: Path, composed: DictConfig, overrides: Sequence[str]) -> DictConfig:
     """The configuration to continue ``folder`` with, after a comparison with what the command line asks for.
 
     Args:
         folder: the run folder.
         composed: the configuration of this command line.
-        overrides: the command line's overrides; only these are compared.
+        overrides: the command line's overrides; only these are compared, and only what decides the result.
 
     Raises:
         UserError: an override differs from the run, but for more epochs, or the run is finished; or the run's own
@@ -64,67 +75,83 @@ def continued(folder: Path, composed: DictConfig, overrides: Sequence[str]) -> D
     """
     saved = read_config(folder)
     check_objects(*(OmegaConf.to_container(config, resolve=True) for config in (saved, composed)))  # pyright: ignore[reportArgumentType]
-    # where a machine keeps its cache is no part of a run, and no file's to say
-    saved.data.cache_dir = composed.data.cache_dir
-    growing = False
-    for override in overrides:
-        key = override.lstrip("+~").partition("=")[0].partition("@")[0].replace("/", ".")
-        if key.split(".")[0] in NOT_COMPARED:
-            continue
-        for name, there, here in _differences(key, saved, composed):
-            if name == _GROWING and isinstance(here, int) and here > there:
-                if saved.optimizer.schedule != "constant":
-                    raise UserError(
-                        f"{name} may grow only with a constant learning rate, but {folder} has optimizer.schedule="
-                        f"{saved.optimizer.schedule}, which is over with its last epoch: start a new run",
-                        exit_code=2,
-                    )
-                OmegaConf.update(saved, name, here)
-                growing = True
-                continue
-            raise UserError(
-                f"a resumed run keeps its configuration, but {name} is {there!r} in {folder} and {here!r} here: leave "
-                f"it out, or start a new run (only {_GROWING} may grow)",
-                exit_code=2,
-            )
-    if is_finished(folder) and not growing:
+    there, here = options(saved), options(composed)
+    left = unfinished(folder)
+    keys = [override.lstrip("+~").partition("=")[0].partition("@")[0].replace("/", ".") for override in overrides]
+    for key in keys:
+        for name in there | here:
+            asked = key == "experiment" or f"{name}.".startswith(f"{key}.")
+            longer = name == _EPOCHS and here[name] > there[name]
+            if asked and not longer and there.get(name) != here.get(name):
+                raise UserError(
+                    f"a resumed run keeps its configuration, but {name} is {there.get(name)!r} in {folder} and "
+                    f"{here.get(name)!r} here: leave it out, or start a new run (only {_EPOCHS} may grow)",
+                    exit_code=2,
+                )
+    growing = there[_EPOCHS] < here[_EPOCHS] and any(key in ("experiment", "trainer", _EPOCHS) for key in keys)
+    if growing and saved.optimizer.schedule != "constant":
         raise UserError(
-            f"a run to resume must be unfinished, but {folder} is finished: give a larger {_GROWING} to train on",
+            f"{_EPOCHS} may grow only with a constant learning rate, but {folder} has optimizer.schedule="
+            f"{saved.optimizer.schedule}, which is over with its last epoch: start a new run",
             exit_code=2,
         )
+    if growing:
+        saved.trainer.max_epochs = here[_EPOCHS]
+    elif left is None or (_EPOCHS in keys and finished(folder)):
+        raise UserError(
+            f"a run to resume must be unfinished, but {folder} is finished: give a larger {_EPOCHS} to train on",
+            exit_code=2,
+        )
+    else:
+        saved = left
+    # where a machine keeps its cache is no part of a run, and no file's to say
+    saved.data.cache_dir = composed.data.cache_dir
+    _take_over(saved, composed, keys)
     return saved
 
 
-def _differences(key: str, saved: DictConfig, composed: DictConfig) -> list[tuple[str, Any, Any]]:
-    """Options below ``key`` (an option, a group, or an experiment) that are not the same."""
-    if key == "experiment":
-        return [
-            item for name in composed if name not in NOT_COMPARED for item in _differences(str(name), saved, composed)
-        ]
-    there, here = OmegaConf.select(saved, key), OmegaConf.select(composed, key)
-    if isinstance(here, DictConfig) and isinstance(there, DictConfig):
-        names = {**dict.fromkeys(there), **dict.fromkeys(here)}
-        return [item for name in names for item in _differences(f"{key}.{name}", saved, composed)]
-    return [] if there == here else [(key, there, here)]
+def _take_over(saved: DictConfig, composed: DictConfig, keys: Sequence[str]) -> None:
+    """Put into ``saved`` what the command line gives that is no part of the result."""
+    for key in keys:
+        if key in WITHOUT_EFFECT:
+            OmegaConf.update(saved, key, OmegaConf.select(composed, key))
+        group = key.partition(".")[0]
+        if group == "logger":
+            saved.logger = composed.logger
+        if group == "callbacks":
+            kept = {name: entry for name, entry in saved.callbacks.items() if not _looks_on(entry)}
+            saved.callbacks = kept | {name: entry for name, entry in composed.callbacks.items() if _looks_on(entry)}
+
+
+def _looks_on(entry: DictConfig | None) -> bool:
+    return entry is not None and looks_on(entry.get("_target_"))
 
 
 def newest_unfinished(runs: Path, composed: DictConfig) -> Path | None:
-    """The newest unfinished run below ``runs`` with the configuration ``composed``; None where there is none."""
-    wanted = _comparable(OmegaConf.to_container(composed, resolve=True))
-    for folder in sorted(runs.glob("*"), reverse=True):
-        if not (folder / CONFIG).is_file() or is_finished(folder):
-            continue
-        try:
-            found = OmegaConf.to_container(read_config(folder))
-        except UserError:
-            # a damaged configuration is nobody's
-            continue
-        if _comparable(found) == wanted:
+    """The newest unfinished run below ``runs`` that ``composed`` describes, on its reviews, and in nobody's hands.
+
+    Raises:
+        UserError: the reviews cannot be read.
+    """
+    wanted = options(composed)
+    for folder in _candidates(runs, wanted):
+        recorded = recorded_reviews(folder)
+        if recorded is None or recorded == reviews(composed):
             return folder
     return None
 
 
-def _comparable(config: Any) -> Any:
-    return (
-        {key: value for key, value in config.items() if key not in NOT_COMPARED} if isinstance(config, dict) else None
-    )
+def _candidates(runs: Path, wanted: dict[str, object]) -> Iterator[Path]:
+    for folder in sorted(runs.glob("*"), reverse=True):
+        if not (folder / CONFIG).is_file():
+            continue
+        try:
+            found = unfinished(folder)
+            # the other processes of a distributed training find it held by their own first
+            free = not is_leader() or not is_held(folder)
+            fits = found is not None and options(found) == wanted and free
+        except UserError:
+            # a damaged configuration is nobody's
+            continue
+        if fits:
+            yield folder

@@ -1,7 +1,5 @@
 """Sweeps that cannot be lost: every job has a folder of its own, and the same command goes on where it stopped."""
 
-import hashlib
-import json
 import os
 import re
 import time
@@ -21,13 +19,12 @@ from rnn_imdb.command_line import is_sweep, parsed, readable, reads_overrides, s
 from rnn_imdb.config import check, conf_folder
 from rnn_imdb.console import one_line
 from rnn_imdb.errors import UserError
-from rnn_imdb.files import CONFIG, ERROR, METRICS, read_yaml, write_atomically
+from rnn_imdb.files import CONFIG, ERROR, read_yaml, write_atomically
 from rnn_imdb.foreign import check_sweep
+from rnn_imdb.identity import digest, reviews
 from rnn_imdb.lock import Busy
-from rnn_imdb.results import WITHOUT_EFFECT, read_jobs, show, write_csv
+from rnn_imdb.results import finished, read_jobs, show, write_csv
 from rnn_imdb.results_table import table
-from rnn_imdb.resume import NOT_COMPARED, is_finished
-from rnn_imdb.schema import later_options
 
 # longer names are cut: the hash tells jobs apart
 _NAME_LENGTH = 120
@@ -97,7 +94,10 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def job_folder(*, _root_: DictConfig) -> str:
-    """Name of a job's folder: the swept options, and 8 hex digits of a hash of all that affects its results."""
+    """Name of a job's folder: the swept options, and 8 hex digits of a hash of all that affects its results.
+
+    The reviews take part, and the way to them does not: moved reviews find the job again, and other ones do not.
+    """
     choices = _root_.hydra.runtime.choices
     swept = list(_root_.sweep.swept)
     last = [key.rpartition(".")[2] for key in swept]
@@ -106,31 +106,12 @@ def job_folder(*, _root_: DictConfig) -> str:
         value = choices[key] if key in choices else OmegaConf.select(_root_, key)
         parts.append(f"{short if last.count(short) == 1 else key}-{value}")
     name = re.sub(r"[^\w.+-]+", "-", "_".join(parts))[:_NAME_LENGTH]
-    return f"{name or 'job'}-{configuration_hash(_root_)}"
-
-
-def configuration_hash(config: DictConfig) -> str:
-    """8 hex digits that two configurations share only if they give the same results."""
-    relevant: dict[str, Any] = {
-        str(name): OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
-        for name, node in config.items()
-        if name not in (*NOT_COMPARED, "hydra", "logger")
-    }
-    # the project's own callbacks look on
-    relevant["callbacks"] = {
-        name: entry
-        for name, entry in relevant["callbacks"].items()
-        if not str((entry or {}).get("_target_")).startswith("rnn_imdb.callbacks.")
-    }
-    for key in WITHOUT_EFFECT:
-        group, _, name = key.partition(".")
-        relevant[group].pop(name, None)
-    # a sweep finds the jobs that were done before an option came
-    for group, options in later_options().items():
-        for name, earlier in options.items():
-            if relevant[group].get(name) == earlier:
-                relevant[group].pop(name, None)
-    return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    try:
+        of_reviews = reviews(_root_)
+    except UserError:
+        # the job will say so, as its own failure
+        of_reviews = None
+    return f"{name or 'job'}-{digest(_root_, of_reviews)}"
 
 
 # registered on import, for the processes of a launcher import this module and nothing else
@@ -159,9 +140,8 @@ def run_job(config: DictConfig, folder: Path) -> None:
     label = f"job {hydra.job.num + 1}/{config.sweep.jobs}  {folder.name}"
     started = time.monotonic()
     try:
-        if is_finished(folder):
-            metrics, before = json.loads((folder / METRICS).read_text()), " before"
-        else:
+        metrics, before = finished(folder), " before"
+        if metrics is None:
             metrics, before = _run(config, folder, workers), ""
             _durations.append(time.monotonic() - started)
     except Busy:

@@ -45,6 +45,8 @@ def task(config: DictConfig) -> None:
     if config.resume is not None:
         remove_if_empty(folder)
         resuming = resume.find(config, folder.parent)
+        # DDP's processes get this command line, and would find another run, for this one is now in use
+        sys.argv = [f"resume={resuming}" if argument == "resume=auto" else argument for argument in sys.argv]
     if resuming is not None:
         folder, config = resuming, resume.continued(resuming, config, hydra.overrides.task)
     # the processes that DDP starts stay silent

@@ -18,6 +18,7 @@ from rnn_imdb.checkpoint import open_checkpoint, record
 from rnn_imdb.errors import UserError
 from rnn_imdb.evaluation import format_metrics
 from rnn_imdb.files import CONFIG, LAST, METRICS, VERSIONS, write_atomically
+from rnn_imdb.identity import short
 from rnn_imdb.lock import LOCK, locked
 from rnn_imdb.processes import is_leader
 from rnn_imdb.summary import next_steps, summary
@@ -66,6 +67,9 @@ def _train(config: DictConfig, folder: Path) -> dict[str, Any]:
     session.start(config.seed)
     data = build_data(config.data, seed=config.seed)
     data.setup()
+    if is_leader():
+        found = versions() | machine() | {"reviews": short(data.source.fingerprint())}
+        write_atomically(folder / VERSIONS, (json.dumps(found, indent=2) + "\n").encode())
     module = build_module(config, len(data.vocabulary))
     last = folder / LAST
     done = open_checkpoint(last).step if last.is_file() else None
@@ -134,7 +138,6 @@ def _keep_config(folder: Path, config: DictConfig, resuming: bool) -> None:
     elif (folder / CONFIG).is_file():
         raise UserError(f"two runs were given the folder {folder}, and the other was first: try again", exit_code=2)
     write_atomically(folder / CONFIG, OmegaConf.to_yaml(config, resolve=True).encode())
-    write_atomically(folder / VERSIONS, (json.dumps(versions() | machine(), indent=2) + "\n").encode())
 
 
 def _log_hyperparameters(trainer: L.Trainer, config: DictConfig, metrics: dict[str, Any]) -> None:

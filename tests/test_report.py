@@ -524,7 +524,7 @@ def test_jobs_without_test_figures_and_without_history(tmp_path: Path) -> None:
 def test_what_nobody_could_see_is_not_drawn(tmp_path: Path) -> None:
     for number in range(13):
         write_run(tmp_path / f"{number}", 0.8, model__readout=f"r{number}")
-    for number in range(51):
+    for number in range(1, 52):
         write_run(tmp_path / "dims" / f"{number}", 0.8, model__state_dim=number, model__embedding_dim=number)
     for folder, kept in ((tmp_path, PLOTS[2:]), (tmp_path / "dims", PLOTS[1:])):
         report.main([str(folder)])

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,9 +23,10 @@ from conftest import compose, forget_later_options
 from omegaconf import DictConfig, OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
+from test_report import write_run
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from rnn_imdb import files, interrupts, resume
+from rnn_imdb import files, identity, interrupts, resume
 from rnn_imdb.checkpoint import open_checkpoint
 from rnn_imdb.data import BatchSampler
 from rnn_imdb.errors import UserError
@@ -54,6 +56,11 @@ def state(path: Path) -> dict[str, torch.Tensor]:
     content = torch.load(path, weights_only=True)
     optimizer = content["optimizer_states"][0]["state"]
     return content["state_dict"] | {f"{i}.{k}": torch.as_tensor(v) for i in optimizer for k, v in optimizer[i].items()}
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """All files below ``folder``."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def assert_same_run(actual: Path, expected: Path) -> None:
@@ -292,19 +299,46 @@ def test_resume_compares_what_is_given_and_refuses_a_difference_by_name(
         continued("optimizer=adam")
     with pytest.raises(UserError, match=r"trainer\.max_epochs is 4 in .* and 3 here"):
         continued("trainer.max_epochs=3")
+    with pytest.raises(UserError, match=r"callbacks\.early_stopping\._target_ is .* in .* and None here"):
+        continued("~callbacks.early_stopping")
     with pytest.raises(UserError, match=r"must be unfinished, but .* is finished: give a larger trainer\.max_epochs"):
         continued("model.state_dim=8")
 
 
+def test_resume_takes_over_what_is_no_part_of_the_result(undisturbed: Path, small_overrides: list[str]) -> None:
+    given = ["trainer.max_epochs=5", "data.root=elsewhere", "trainer.enable_progress_bar=false", "logger=none"]
+    given.append("callbacks=insight")
+    grown = resume.continued(undisturbed, compose("train", *small_overrides, *given), given)
+    assert (grown.data.root, grown.trainer.enable_progress_bar, grown.logger) == ("elsewhere", False, {})
+    assert "quality" in grown.callbacks
+    assert grown.data.cache_dir == resume.read_config(undisturbed).data.cache_dir
+
+
 def test_auto_finds_the_newest_unfinished_run_of_the_same_configuration(
-    small_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small_overrides: list[str], small_archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    found = identity.reviews(compose("train", *small_overrides))
     for name, seed in (("1", 0), ("2", 0), ("3", 1), ("4", 0)):
         (tmp_path / name).mkdir()
         content = OmegaConf.to_yaml(compose("train", *small_overrides, f"seed={seed}"), resolve=True)
         (tmp_path / name / "config.yaml").write_text(content)
-    (tmp_path / "4" / "metrics.json").write_text("{}")
-    assert resume.find(compose("train", *small_overrides, "resume=auto"), tmp_path) == tmp_path / "2"
+        (tmp_path / name / "versions.json").write_text(json.dumps({"reviews": found}))
+    write_run(tmp_path / "5", 0.8)
+    for name in ("config.yaml", "versions.json"):
+        (tmp_path / "5" / name).write_text((tmp_path / "2" / name).read_text())
+    # another process trains there; other reviews; figures that are none
+    (tmp_path / "6").mkdir()
+    (tmp_path / "6" / "config.yaml").write_text((tmp_path / "2" / "config.yaml").read_text())
+    (tmp_path / "4" / "versions.json").write_text('{"reviews": "0123456789abcdef"}')
+    (tmp_path / "2" / "metrics.json").write_text("{}")
+    before = tree(tmp_path)
+    # neither the bar, nor the logger, nor where the reviews lie decides a result
+    moved = shutil.copy(small_archive, tmp_path.parent / "moved.tar.gz")
+    shown = ("resume=auto", "trainer.enable_progress_bar=false", "logger=none", f"data.root={moved}")
+    assert resume.find(compose("train", *small_overrides, "resume=auto"), tmp_path) == tmp_path / "6"
+    assert tree(tmp_path) == before
+    with locked(tmp_path / "6"):
+        assert resume.find(compose("train", *small_overrides, *shown), tmp_path) == tmp_path / "2"
     assert resume.find(compose("train", *small_overrides, "resume=auto", "seed=5"), tmp_path) is None
     assert "starting a new one" in capsys.readouterr().out
 
