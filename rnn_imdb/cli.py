@@ -9,15 +9,22 @@ from typing import NoReturn
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from rnn_imdb import command_line, config
 from rnn_imdb.console import as_command
-from rnn_imdb.errors import UserError, fail
+from rnn_imdb.errors import UserError, fail, is_out_of_memory
 from rnn_imdb.help import help_text
 from rnn_imdb.interrupts import Interrupted, interruptible
 from rnn_imdb.schema import option_names, rule_of
+
+# what a command's need of memory grows with
+_MEMORY = {
+    "train": ("data.batch_size", "data.evaluation_batch_size", "model.state_dim"),
+    "evaluate": ("data.evaluation_batch_size",),
+    "benchmark": ("batch_sizes", "state_dims", "data.batch_size"),
+}
 
 
 @as_command()
@@ -44,6 +51,13 @@ def run_hydra(
         except OmegaConfBaseException as error:
             # an interpolation is resolved only where its value is read
             _refuse(_explain(error), 2)
+        except (MemoryError, RuntimeError, OSError) as error:
+            if not is_out_of_memory(error):
+                raise
+            sizes = {key: OmegaConf.select(composed, key) for key in _MEMORY[name]}
+            given = ", ".join(key if value is None else f"{key} ({value})" for key, value in sizes.items())
+            reason = str(error) or type(error).__name__
+            _refuse(f"memory must hold a batch and the model, but it ran out ({reason}): make smaller {given}", 1)
 
     # Hydra's own report would add a traceback, or hide one of ours
     os.environ["HYDRA_FULL_ERROR"] = "1"

@@ -25,6 +25,15 @@ class NotServed(UserError, ValueError):
         super().__init__(message, exit_code=2)
 
 
+# how libraries say it in an exception that is not Python's own
+_NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "out of memory", "alloc_failed", "bad_alloc")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory ran out: Python's, the kernels' in C, or torch's on any device."""
+    return isinstance(error, MemoryError) or any(text in str(error).lower() for text in _NO_MEMORY)
+
+
 def printable(text: str) -> str:
     """``text`` with a space for each character that a terminal would act on or that shows nothing."""
     return "".join(c if c.isprintable() else " " for c in text)

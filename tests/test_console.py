@@ -2,19 +2,23 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from rnn_imdb.cli import run_hydra
 from rnn_imdb.console import as_command, one_line
 from rnn_imdb.errors import UserError, fail
 
 FULL = Path("/dev/full")
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @contextmanager
@@ -136,3 +140,72 @@ def test_commands_end_well_whatever_reads_them() -> None:
 def test_one_line_keeps_to_one_line() -> None:
     assert one_line("one\ntwo\tthree\x07four", 80) == "one two three four"
     assert one_line("word " * 50, 20) == "word word word wo..."
+
+
+def exhaust_torch() -> None:
+    torch.empty(10**15)
+
+
+def exhaust_python() -> None:
+    bytearray(10**17)
+
+
+def exhaust_gpu() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "exhaust", "remedy"),
+    [
+        (
+            "train",
+            ["data.batch_size=7"],
+            exhaust_torch,
+            r"allocate \d+ bytes.* smaller data\.batch_size \(7\), data\.eval.*",
+        ),
+        (
+            "evaluate",
+            ["checkpoint=run"],
+            exhaust_python,
+            r"\(MemoryError\): .* smaller data\.evaluation_batch_size$",
+        ),
+        ("evaluate", ["checkpoint=run", "data.evaluation_batch_size=9"], exhaust_gpu, r"2\.00 GiB.* smaller .* \(9\)$"),
+    ],
+)
+def test_memory_that_ran_out_is_one_line_with_what_to_make_smaller(
+    name: str,
+    arguments: list[str],
+    exhaust: Callable[[], None],
+    remedy: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    with pytest.raises(SystemExit) as end:
+        run_hydra(name, lambda _: exhaust())
+    assert end.value.code == 1
+    output, errors = capfd.readouterr()
+    assert output == ""
+    assert re.fullmatch(rf"error: memory must hold a batch and the model, but .*{remedy}", errors.strip()), errors
+    # the run folder was empty
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_batch_that_no_memory_holds_ends_a_command_in_one_line(command: Command) -> None:
+    done = command("benchmark", "batch_sizes=[1000000000]", "state_dims=[16]", "seconds=0.01")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert re.fullmatch(r"error: memory must .* smaller batch_sizes \(\[1000000000\]\), state_dims .*", last)
+    assert "Traceback" not in done.stderr
+
+
+def test_other_errors_of_a_command_keep_their_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: object) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["benchmark"])
+    with pytest.raises(RuntimeError, match="a defect"):
+        run_hydra("benchmark", fails)
