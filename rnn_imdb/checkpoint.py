@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from rnn_imdb.cache import Split
+from rnn_imdb.checkpoint_io import load
 from rnn_imdb.classifier import Classifier
+from rnn_imdb.config import check, restore
 from rnn_imdb.embedding import frequent_pairs
 from rnn_imdb.encoders import make_classifier
 from rnn_imdb.errors import UserError
 from rnn_imdb.files import find_checkpoint
-from rnn_imdb.schema import without_removed
 from rnn_imdb.text import Vocabulary
 from rnn_imdb.versions import versions
 
@@ -87,12 +89,15 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         UserError: there is none, or it is no checkpoint of this project.
     """
     path = find_checkpoint(path)
-    remedy = "name a checkpoint that python -m rnn_imdb.train wrote"
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path} must be a checkpoint of plain values and tensors ({reason}): {remedy}") from error
+    return read_checkpoint(path, load(path))
+
+
+def read_checkpoint(path: Path, content: Any) -> Checkpoint:
+    """The checkpoint with all that the file ``path`` holds.
+
+    Raises:
+        UserError: it is no checkpoint of this project, or a value in it is none that a training writes.
+    """
     try:
         own = content["rnn_imdb"]
         if own["format"] != FORMAT:
@@ -105,21 +110,50 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
             for name, value in content["state_dict"].items()
             if name.startswith(_PREFIX)
         }
-        ids = own["training_ids"].numpy().view(np.uint64)
-        config = without_removed(own["config"])
+        words, ids, numbers = own["vocabulary"], own["training_ids"], (content["epoch"], content["global_step"])
+        config = _checked(own["config"])
         # earlier versions wrote none
-        has_pairs = config["model"].get("bigrams", 0) > 0
-        return Checkpoint(
-            path,
-            config,
-            Vocabulary(own["vocabulary"]),
-            own["pairs"] if has_pairs else torch.empty(0, dtype=torch.int64),
-            ids,
-            content["epoch"],
-            content["global_step"],
-            weights,
-        )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"{path} must be a checkpoint of rnn_imdb, but {error} is missing or wrong: {remedy}"
-        ) from error
+        pairs = own["pairs"] if config.model.bigrams > 0 else torch.empty(0, dtype=torch.int64)
+        _demand(0 <= config.seed < 2**32, f"seed is {config.seed}")
+        _demand(all(type(word) is str for word in words), "a word of its vocabulary is no text")
+        _demand(all(type(number) is int and number >= 0 for number in numbers), "epoch or global_step is no count")
+        _demand(_is_list(ids), "training_ids are no list of numbers of 64 bits")
+        # pairs are looked for by halves
+        _demand(_is_list(pairs) and bool((pairs[1:] > pairs[:-1]).all()), "pairs are no sorted numbers")
+        _demand(all(isinstance(weight, Tensor) for weight in weights.values()), "a weight is no tensor")
+        vocabulary, rows = Vocabulary(words), len(weights["embedding.weight"])
+        _demand(rows == len(words), f"there are {len(words)} words and {rows} vectors of words")
+        plain: Any = OmegaConf.to_container(config)
+        return Checkpoint(path, plain, vocabulary, pairs, ids.numpy().view(np.uint64), *numbers, weights)
+    except UserError:
+        raise
+    except KeyError as error:
+        raise _not_ours(path, f"{error} is missing") from error
+    except (TypeError, AttributeError, ValueError, RuntimeError, OmegaConfBaseException) as error:
+        raise _not_ours(path, str(error).splitlines()[0]) from error
+
+
+def _checked(saved: dict[str, Any]) -> DictConfig:
+    """The configuration in a checkpoint, with the options that came later than it."""
+    try:
+        restored = restore(saved)
+        # a model is made and fed by these; what its training was given may be refused by now
+        check(OmegaConf.masked_copy(restored, ["data", "model"]))
+    except (UserError, AttributeError, OmegaConfBaseException) as error:
+        raise ValueError(f"its configuration is none: {str(error).splitlines()[0]}") from error
+    return restored
+
+
+def _demand(holds: bool, problem: str) -> None:
+    if not holds:
+        raise ValueError(problem)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dtype == torch.int64 and value.dim() == 1
+
+
+def _not_ours(path: Path, problem: str) -> UserError:
+    return UserError(
+        f"{path} must be a checkpoint of rnn_imdb, but {problem}: name one that python -m rnn_imdb.train wrote"
+    )

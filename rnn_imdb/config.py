@@ -81,6 +81,10 @@ def check(config: DictConfig) -> None:
 def _check(node: DictConfig, prefix: str) -> None:
     schema = OmegaConf.get_type(node)
     if not is_dataclass(schema):
+        # a part of a configuration, whose groups have their types
+        for name in node:
+            if not OmegaConf.is_missing(node, name) and isinstance(node[name], DictConfig):
+                _check(node[name], f"{prefix}{name}.")
         return
     known = {item.name: item for item in fields(schema)}
     for name in node:

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from conftest import compose, forget_later_options
 
 from rnn_imdb import predict as predict_command
 from rnn_imdb.build import build_data
-from rnn_imdb.checkpoint import open_checkpoint
+from rnn_imdb.checkpoint import open_checkpoint, read_checkpoint
 from rnn_imdb.embedding import frequent_pairs
 from rnn_imdb.errors import UserError
 from rnn_imdb.evaluation import evaluate
@@ -285,6 +286,92 @@ def test_damaged_and_foreign_checkpoints_are_refused(trained: Path, tmp_path: Pa
     torch.save(content, tmp_path / "other.ckpt")
     with pytest.raises(UserError, match="must hold weights that fit its configuration"):
         open_checkpoint(tmp_path / "other.ckpt").classifier()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("config.data.sequence_length", -5, r"data\.sequence_length must be a whole number from 1 .* got -5"),
+        ("config.data.sequence_length", "long", "'long'"),
+        ("config.data.padding", "left", r"data\.padding must be one of pre, post, got 'left'"),
+        ("config.data.first_words", 10**30, r"data\.first_words must be null"),
+        ("config.model.readout", "median", r"model\.readout must be one of .* got 'median'"),
+        ("config.model.scan", "cudnn", r"model\.scan must be .* with model\.activation=identity"),
+        ("config.model.state_dim", None, "its configuration is none: Incompatible value 'None'"),
+        ("config.model", [], "its configuration is none"),
+        ("config.seed", -1, "seed is -1"),
+        ("config.optimizer.name", "lion", "lion"),
+        ("vocabulary", ["<pad>", "<unk>", "a", "a"], "each word once"),
+        ("vocabulary", ["<pad>", "<unk>", 3], "a word of its vocabulary is no text"),
+        ("vocabulary", ["<pad>", "<unk>"], "there are 2 words and 68 vectors of words"),
+        ("training_ids", torch.zeros(3), "training_ids are no list"),
+        ("training_ids", [1, 2], "training_ids are no list"),
+        ("epoch", -1, "epoch or global_step is no count"),
+        ("global_step", "8", "epoch or global_step is no count"),
+        ("state_dict", {"classifier.embedding.weight": "w"}, "a weight is no tensor"),
+    ],
+)
+def test_value_that_no_training_writes_is_refused(
+    trained: Path, key: str, value: Any, text: str, tmp_path: Path
+) -> None:
+    content = torch.load(trained / BEST, weights_only=True)
+    node = content if key in content else content["rnn_imdb"]
+    *path, name = key.split(".")
+    for part in path:
+        node = node[part]
+    node[name] = value
+    if value == "cudnn":
+        node["activation"] = "identity"
+    torch.save(content, tmp_path / "wrong.ckpt")
+    with pytest.raises(UserError, match=text) as refusal:
+        open_checkpoint(tmp_path / "wrong.ckpt")
+    assert "wrong.ckpt" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("pairs", [torch.tensor([3.0]), torch.tensor([2, 1]), torch.tensor([[1]]), "pairs"])
+def test_pairs_that_cannot_be_looked_up_are_refused(trained: Path, pairs: Any) -> None:
+    content = torch.load(trained / BEST, weights_only=True)
+    content["rnn_imdb"]["config"]["model"]["bigrams"] = 2
+    content["rnn_imdb"]["pairs"] = pairs
+    with pytest.raises(UserError, match="pairs are no sorted numbers"):
+        read_checkpoint(trained / BEST, content)
+
+
+def test_flipped_byte_is_found_wherever_it_lies(trained: Path, tmp_path: Path) -> None:
+    whole = (trained / BEST).read_bytes()
+    with zipfile.ZipFile(trained / BEST) as archive:
+        entries = archive.infolist()
+    damaged = tmp_path / "damaged.ckpt"
+    for entry in (entry for entry in entries if entry.file_size):
+        # the content begins behind a header with the entry's name and padding
+        name, extra = (
+            int.from_bytes(whole[entry.header_offset + at : entry.header_offset + at + 2], "little") for at in (26, 28)
+        )
+        at = entry.header_offset + 30 + name + extra + entry.file_size // 2
+        damaged.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(UserError, match=r"as it was written \(Bad CRC-32"):
+            open_checkpoint(damaged)
+
+
+def test_checkpoint_that_unpacks_to_more_than_itself_is_refused(trained: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(trained / BEST) as whole:
+        contents = {name: whole.read(name) for name in whole.namelist()}
+    with zipfile.ZipFile(tmp_path / "compressed.ckpt", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    with pytest.raises(UserError, match="it holds compressed entries"):
+        open_checkpoint(tmp_path / "compressed.ckpt")
+    with zipfile.ZipFile(tmp_path / "large.ckpt", "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+        archive.infolist()[-1].file_size = 2**30
+    with pytest.raises(UserError, match="its entries say that they are larger than the file"):
+        open_checkpoint(tmp_path / "large.ckpt")
+    # as torch wrote before 1.6
+    torch.save({"rnn_imdb": 1}, tmp_path / "legacy.ckpt", _use_new_zipfile_serialization=False)
+    with pytest.raises(UserError, match="File is not a zip file"):
+        open_checkpoint(tmp_path / "legacy.ckpt")
 
 
 def test_missing_checkpoints_are_named(tmp_path: Path) -> None:
