@@ -90,4 +90,5 @@ def lookup(table: Float[Tensor, "rows embedding"], tokens: Int[Tensor, "*shape"]
         return F.embedding(tokens, table)
     if tokens.dtype == torch.int32:
         tokens = tokens.long()
-    return _Lookup.apply(table, tokens.reshape(-1)).view(*tokens.shape, table.shape[1])
+    # flat, an expanded one still has strides of its own
+    return _Lookup.apply(table, tokens.reshape(-1).contiguous()).view(*tokens.shape, table.shape[1])

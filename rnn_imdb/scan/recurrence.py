@@ -184,6 +184,9 @@ class _Recurrence(torch.autograd.Function):
         else:
             d_projected = x.new_zeros(len(x), width)
             cpu.call("add_rows", (rows * T, *d_projected.shape[::-1]), positions, mask, delta, d_projected)
+        if width > H:
+            # infinite inputs made NaN of the padding, and a product with zeros would spread it
+            d_projected[:, H:] = 0
         d_bias = d_projected.sum(0)[:H] if wants_bias else None
         d_x = (d_projected if x.shape == d_projected.shape else torch.empty_like(x)) if wants_inputs else None
         d_input_weight = linear_backward(x, input_weight, d_projected, d_x)
