@@ -1,22 +1,26 @@
 """What the Hydra commands share: their help, and errors without a traceback."""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from rnn_imdb import command_line, config
 from rnn_imdb.console import as_command
 from rnn_imdb.errors import UserError, fail, is_out_of_memory
+from rnn_imdb.files import CONFIG, VERSIONS
 from rnn_imdb.help import help_text
 from rnn_imdb.interrupts import Interrupted, interruptible
+from rnn_imdb.lock import LOCK
 from rnn_imdb.schema import option_names, rule_of
 
 # what a command's need of memory grows with
@@ -65,10 +69,17 @@ def run_hydra(
         with interruptible():
             hydra.main(version_base="1.3", config_path=str(_root(name)), config_name=name)(refusing)()
     except (HydraException, OmegaConfBaseException) as error:
-        fail(_explain(error), 2)
+        _refuse(_explain(error), 2)
+    except OSError as error:
+        _refuse(
+            f"files and folders must be readable and writable, but {error.filename or 'one'} is not "
+            f"({error.strerror or error}): make room or give access there, or name another run folder with "
+            "hydra.run.dir, a sweep's with hydra.sweep.dir",
+            1,
+        )
     except ValueError as error:
         # what Hydra says of GROUP=null and GROUP=3 is no HydraException
-        if str(error).startswith("Only one of"):
+        if str(error).startswith(("Only one of", "The --resolve flag")):
             fail(str(error), 2)
         if not str(error).startswith("Config group override"):
             raise
@@ -83,18 +94,44 @@ def _root(name: str) -> Path:
     return folder / name if (folder / name).is_dir() else folder
 
 
+# what Hydra and a run write down before anything is trained
+_WRITTEN_FIRST = {"multirun.yaml", LOCK, CONFIG, VERSIONS}
+
+
+class Footprint(Callback):
+    """Notes which folders Hydra is about to make, for a run that is refused to leave none of them behind."""
+
+    made: ClassVar[list[Path]] = []
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self._note(config.hydra.run.dir)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self._note(config.hydra.sweep.dir)
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if config.hydra.mode == RunMode.MULTIRUN:
+            self.made.insert(0, Path(config.hydra.runtime.output_dir))
+
+    def _note(self, folder: str) -> None:
+        path = Path(folder).absolute()
+        self.made[:] = [each for each in (path, *path.parents) if not each.exists()]
+
+
+def leave_nothing() -> None:
+    """Take away the folders that Hydra made for a run that is refused, where nothing was trained in them."""
+    for folder in Footprint.made:
+        try:
+            if {path.name for path in folder.iterdir()} <= _WRITTEN_FIRST:
+                shutil.rmtree(folder)
+        except OSError:
+            # it was not made after all
+            continue
+
+
 def _refuse(message: str, code: int) -> NoReturn:
-    remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
+    leave_nothing()
     fail(message, code)
-
-
-def remove_if_empty(folder: Path) -> None:
-    """A refused configuration leaves no empty run folder behind."""
-    try:
-        folder.rmdir()
-    except OSError:
-        # it holds something, or is not there
-        return
 
 
 def _explain(error: Exception) -> str:

@@ -2,13 +2,16 @@
 
 import os
 import re
+import sys
 import time
 import traceback
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager, redirect_stdout
 from math import prod
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override, ValueType
@@ -17,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rnn_imdb.command_line import is_sweep, parsed, readable, reads_overrides, split
 from rnn_imdb.config import check, conf_folder
-from rnn_imdb.console import one_line
+from rnn_imdb.console import as_command, one_line
 from rnn_imdb.errors import UserError
 from rnn_imdb.files import CONFIG, ERROR, read_yaml, write_atomically
 from rnn_imdb.foreign import check_sweep
@@ -189,18 +192,50 @@ def _workers(hydra: Any) -> int:
 
 
 class Summary(Callback):
-    """What the sweep's own process prints at its end: a table, ``results.csv``, and what failed."""
+    """What the sweep's own process prints: at its end a table, ``results.csv``, and what failed."""
+
+    # the folder of the sweep that runs in this process
+    folder: ClassVar[Path | None] = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        Summary.folder = Path(config.hydra.sweep.dir)
+        if not config.sweep.swept:
+            print("no option has several values, as seed=0,1,2 has: a sweep of one job", flush=True)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        folder = Path(config.hydra.sweep.dir)
-        jobs = read_jobs(folder)
-        print(f"\n{table(jobs)}\n")
-        write_csv(jobs, folder / "results.csv")
-        print(f"written to {folder / 'results.csv'}\nreport       python -m rnn_imdb.report {quote(str(folder))}")
-        failed = [job for job in jobs if job.status in ("failed", "damaged")]
-        if failed:
-            lines = [f"{len(failed)} of {len(jobs)} jobs failed; the same command tries them again:"]
-            lines += [f"  {job.name}: {job.error}" for job in failed]
-            print("\n".join(lines), flush=True)
-            # Hydra turns other exceptions of a callback into warnings
-            raise SystemExit(1)
+        # Hydra turns other exceptions of a callback into warnings
+        with as_command():
+            _conclude(Path(config.hydra.sweep.dir))
+
+
+def _conclude(folder: Path) -> None:
+    """Print and write what became of the jobs; end the process where some failed."""
+    jobs = read_jobs(folder)
+    print(f"\n{table(jobs)}\n")
+    write_csv(jobs, folder / "results.csv")
+    print(f"written to {folder / 'results.csv'}\nreport       python -m rnn_imdb.report {quote(str(folder))}")
+    failed = [job for job in jobs if job.status in ("failed", "damaged")]
+    if failed:
+        lines = [f"{len(failed)} of {len(jobs)} jobs failed; the same command tries them again:"]
+        lines += [f"  {job.name}: {job.error}" for job in failed]
+        print("\n".join(lines), flush=True)
+        raise SystemExit(1)
+
+
+@contextmanager
+def outliving_workers() -> Iterator[None]:
+    """End a sweep by its table also where the system killed one of the launcher's workers."""
+    try:
+        yield
+    except RuntimeError as error:
+        # joblib's is of the first kind; those of Slurm's workers are known only where submitit is installed
+        lost = isinstance(error, BrokenExecutor) or type(error).__module__.startswith("submitit.")
+        if Summary.folder is None or not lost:
+            raise
+        print(
+            "error: a worker of the sweep was killed, as happens where memory runs out, and its jobs are unfinished: "
+            "the same command goes on (with fewer jobs side by side, if need be)",
+            file=sys.stderr,
+        )
+        _conclude(Summary.folder)
+        raise SystemExit(1) from None

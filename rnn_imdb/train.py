@@ -9,7 +9,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from rnn_imdb import resume, sweep
-from rnn_imdb.cli import remove_if_empty, run_hydra
+from rnn_imdb.cli import leave_nothing, run_hydra
 from rnn_imdb.command_line import pasted
 from rnn_imdb.config import check
 from rnn_imdb.console import as_command
@@ -43,7 +43,7 @@ def task(config: DictConfig) -> None:
     check(config)
     resuming = None
     if config.resume is not None:
-        remove_if_empty(folder)
+        leave_nothing()
         resuming = resume.find(config, folder.parent)
         # DDP's processes get this command line, and would find another run, for this one is now in use
         sys.argv = [f"resume={resuming}" if argument == "resume=auto" else argument for argument in sys.argv]
@@ -67,7 +67,8 @@ def task(config: DictConfig) -> None:
 
 @as_command()
 def main() -> None:
-    run_hydra("train", task, sweep.prepare)
+    with sweep.outliving_workers():
+        run_hydra("train", task, sweep.prepare)
 
 
 if __name__ == "__main__":
