@@ -115,7 +115,8 @@ class Footprint(Callback):
 
     def _note(self, folder: str) -> None:
         path = Path(folder).absolute()
-        self.made[:] = [each for each in (path, *path.parents) if not each.exists()]
+        # Path's own would raise an error where a name is too long
+        self.made[:] = [each for each in (path, *path.parents) if not os.path.lexists(each)]
 
 
 def leave_nothing() -> None:

@@ -57,7 +57,7 @@ def check(config: DictConfig) -> None:
     Raises:
         UserError: the first value that breaks its rule, with all the key's rule says.
     """
-    _check(config, "")
+    check_values(config)
     if "data" in config and None not in (config.data.first_words, config.data.last_words):
         raise UserError(
             "data.first_words must be null where data.last_words is given, got "
@@ -78,13 +78,18 @@ def check(config: DictConfig) -> None:
         )
 
 
-def _check(node: DictConfig, prefix: str) -> None:
+def check_values(node: DictConfig, prefix: str = "") -> None:
+    """Test each value below ``node`` against its rule alone.
+
+    Raises:
+        UserError: as of :func:`check`.
+    """
     schema = OmegaConf.get_type(node)
     if not is_dataclass(schema):
         # a part of a configuration, whose groups have their types
         for name in node:
             if not OmegaConf.is_missing(node, name) and isinstance(node[name], DictConfig):
-                _check(node[name], f"{prefix}{name}.")
+                check_values(node[name], f"{prefix}{name}.")
         return
     known = {item.name: item for item in fields(schema)}
     for name in node:
@@ -98,7 +103,7 @@ def _check(node: DictConfig, prefix: str) -> None:
             raise UserError(f"{key} must be given: add {key}=VALUE", exit_code=2)
         value = node[name]
         if isinstance(value, DictConfig):
-            _check(value, f"{key}.")
+            check_values(value, f"{key}.")
         metadata = known[str(name)].metadata
         rule = metadata.get("rule")
         if value is None and metadata.get("null"):

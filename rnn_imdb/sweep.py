@@ -1,5 +1,6 @@
 """Sweeps that cannot be lost: every job has a folder of its own, and the same command goes on where it stopped."""
 
+import copy
 import os
 import re
 import sys
@@ -16,10 +17,10 @@ from typing import Any, ClassVar
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override, ValueType
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rnn_imdb.command_line import is_sweep, parsed, readable, reads_overrides, split
-from rnn_imdb.config import check, conf_folder
+from rnn_imdb.config import check, check_values, conf_folder
 from rnn_imdb.console import as_command, one_line
 from rnn_imdb.errors import UserError
 from rnn_imdb.files import CONFIG, ERROR, read_yaml, write_atomically
@@ -192,18 +193,23 @@ def _workers(hydra: Any) -> int:
 
 
 class Summary(Callback):
-    """What the sweep's own process prints: at its end a table, ``results.csv``, and what failed."""
+    """What the sweep's own process does: refuse what no job could run with, and show in the end what became of them."""
 
     # the folder of the sweep that runs in this process
     folder: ClassVar[Path | None] = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         Summary.folder = Path(config.hydra.sweep.dir)
+        given = copy.deepcopy(config)
+        with open_dict(given):
+            del given["hydra"]
+        # Hydra turns other exceptions of a callback into warnings
+        with as_command():
+            check_values(given)
         if not config.sweep.swept:
             print("no option has several values, as seed=0,1,2 has: a sweep of one job", flush=True)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        # Hydra turns other exceptions of a callback into warnings
         with as_command():
             _conclude(Path(config.hydra.sweep.dir))
 

@@ -418,7 +418,13 @@ def test_groups_have_a_file_for_every_choice(group: str, table: dict[str, str]) 
         ("train", ["data.root=${nothing}"], "Interpolation key 'nothing' not found"),
         ("train", ["logger=null"], "Config group override must be a string"),
         ("train", ["model.readout"], "an option is KEY=VALUE"),
+        ("train", ["-m", "seed=0,1", "model.state_dim=0"], "model.state_dim must be a whole number from 1"),
+        ("train", ["-m", "seed=0,1", "trainer=ddp"], "a job of a sweep is one process"),
+        ("train", ["-m", "seed=0,1", "resume=auto"], "a sweep resumes by itself"),
+        ("train", ["-m", "seed=0,1", "modle=rnn"], "there is no option modle"),
+        ("train", ["resume=nosuch"], "resume must name a run folder"),
         ("evaluate", [], "checkpoint must be given: add checkpoint=VALUE"),
+        ("evaluate", ["nosuch"], "checkpoint must be a file or a run folder, but nosuch does not exist"),
     ],
 )
 def test_commands_refuse_without_traceback_and_leave_nothing(
@@ -430,7 +436,27 @@ def test_commands_refuse_without_traceback_and_leave_nothing(
     assert done.stderr.startswith("error: ")
     assert message in done.stderr
     assert "Traceback" not in done.stderr
-    assert [path for path in tmp_path.rglob("*") if path.parent.name == "runs" or path.is_file()] == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data=aclimdb", "data.root=nosuch.tar.gz"], "data.root must exist where it names an archive"),
+        (["hydra.run.dir=/proc/nope"], "files and folders must be readable and writable, but /proc/nope is not"),
+        ([f"hydra.run.dir={300 * 'x'}"], "xxx is not (File name too long): make room or give access there"),
+        (["-m", "hydra.sweep.dir=/proc/nope"], "files and folders must be readable and writable, but /proc/nope is"),
+    ],
+)
+def test_runs_that_cannot_begin_leave_nothing(
+    command: Command, tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    done = command("train", *overrides)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["train", "evaluate"])

@@ -9,12 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from conftest import compose
+from omegaconf import OmegaConf
 from test_quality import assert_same_quality
 from test_resume import curves
 
@@ -171,6 +174,42 @@ def test_failing_job_stops_neither_the_others_nor_its_retry(small_overrides: lis
     assert again.returncode == 1
     assert "sweep.fail_fast=true: see" in again.stderr
     assert "job 2/2" not in again.stdout
+
+
+@pytest.fixture
+def unfinished_sweep(tmp_path: Path) -> Path:
+    """A sweep's folder with one job that was begun."""
+    folder = tmp_path / "a sweep"
+    (folder / "seed-0").mkdir(parents=True)
+    (folder / "seed-0" / "config.yaml").write_text(OmegaConf.to_yaml(compose("train")))
+    return folder
+
+
+def test_killed_worker_ends_a_sweep_by_its_table(
+    unfinished_sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sweep.Summary, "folder", unfinished_sweep)
+    with pytest.raises(SystemExit) as ended, sweep.outliving_workers():
+        raise BrokenProcessPool("a worker was terminated")
+    out, err = capsys.readouterr()
+    assert ended.value.code == 1
+    assert err.startswith("error: a worker of the sweep was killed")
+    assert "the same command goes on" in err
+    assert "unfinished" in out
+    assert f"report       python -m rnn_imdb.report '{unfinished_sweep}'" in out
+    assert (unfinished_sweep / "results.csv").is_file()
+    with pytest.raises(RuntimeError, match="a mistake"), sweep.outliving_workers():
+        raise RuntimeError("a mistake of the program")
+
+
+def test_sweep_whose_results_cannot_be_written_fails(
+    unfinished_sweep: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (unfinished_sweep / "results.csv").mkdir()
+    with pytest.raises(SystemExit) as ended:
+        sweep.Summary().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(unfinished_sweep)}}}))
+    assert ended.value.code == 1
+    assert "results.csv must be writable, but it is not (Is a directory)" in capsys.readouterr().err
 
 
 def test_interrupted_sweep_goes_on(small_overrides: list[str], tmp_path: Path, command: Command) -> None:
