@@ -21,7 +21,7 @@ from rnn_imdb.files import CONFIG, VERSIONS
 from rnn_imdb.help import help_text
 from rnn_imdb.interrupts import Interrupted, interruptible
 from rnn_imdb.lock import LOCK
-from rnn_imdb.schema import option_names, rule_of
+from rnn_imdb.schema import SCHEMAS, option_names, rule_of
 
 # what a command's need of memory grows with
 _MEMORY = {
@@ -54,7 +54,7 @@ def run_hydra(
             _refuse(str(error), error.exit_code)
         except OmegaConfBaseException as error:
             # an interpolation is resolved only where its value is read
-            _refuse(_explain(error), 2)
+            _refuse(_explain(error, name), 2)
         except (MemoryError, RuntimeError, OSError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -69,7 +69,7 @@ def run_hydra(
         with interruptible():
             hydra.main(version_base="1.3", config_path=str(_root(name)), config_name=name)(refusing)()
     except (HydraException, OmegaConfBaseException) as error:
-        _refuse(_explain(error), 2)
+        _refuse(_explain(error, name), 2)
     except OSError as error:
         _refuse(
             f"files and folders must be readable and writable, but {error.filename or 'one'} is not "
@@ -135,8 +135,8 @@ def _refuse(message: str, code: int) -> NoReturn:
     fail(message, code)
 
 
-def _explain(error: Exception) -> str:
-    """What Hydra refused, with the rule and the valid names where they are known."""
+def _explain(error: Exception, command: str = "train") -> str:
+    """What Hydra refused in a configuration of ``command``, with the rule and the valid names where they are known."""
     cause = error.__cause__ if isinstance(error, ConfigCompositionException) else error
     key = getattr(cause, "full_key", None)
     schema = getattr(cause, "object_type", None)
@@ -144,7 +144,7 @@ def _explain(error: Exception) -> str:
     if key and names:
         name = key.rpartition(".")[2]
         if name not in names:
-            return config.unknown_key(key, names)
+            return config.unknown_key(key, names, option_names(SCHEMAS[command]))
         rule = rule_of(schema, name)
         problem = str(cause).splitlines()[0]
         return f"{key} must be {rule.text}: {problem}" if rule else f"{key}: {problem}"

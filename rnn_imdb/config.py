@@ -2,6 +2,7 @@
 
 import difflib
 import math
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from rnn_imdb.choices import LINEAR_SCANS
 from rnn_imdb.errors import UserError
 from rnn_imdb.foreign import check_plain
-from rnn_imdb.schema import SCHEMAS, TrainConfig, TrainerConfig, without_removed
+from rnn_imdb.schema import SCHEMAS, TrainConfig, TrainerConfig, option_names, without_removed
 
 
 def restore(saved: dict[str, Any]) -> DictConfig:
@@ -116,10 +117,60 @@ def _is_finite(value: Any) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def unknown_key(key: str, valid: list[str]) -> str:
-    """The text of an error about a key that does not exist."""
+# what others call an option
+_SYNONYMS = {
+    **dict.fromkeys(("lr",), "optimizer.learning_rate"),
+    **dict.fromkeys(("wd", "l2"), "optimizer.weight_decay"),
+    **dict.fromkeys(("epoch", "epochs", "num_epochs", "n_epochs"), "trainer.max_epochs"),
+    **dict.fromkeys(("hidden_dim", "hidden_size", "units"), "model.state_dim"),
+    **dict.fromkeys(("embed_dim", "embedding_size"), "model.embedding_dim"),
+    **dict.fromkeys(("vocab_size", "max_features"), "data.vocabulary_size"),
+    **dict.fromkeys(("max_len", "max_length", "maxlen"), "data.sequence_length"),
+    **dict.fromkeys(("grad_clip", "clip"), "trainer.gradient_clip_val"),
+    "patience": "callbacks.early_stopping.patience",
+}
+_GROUPS = {
+    "data": ("data",),
+    "model": ("model",),
+    "optimizer": ("rmsprop", "adam", "sgd"),
+    "trainer": ("trainer",),
+    "sweep": ("sweep",),
+}
+
+
+def unknown_key(key: str, valid: list[str], top: Sequence[str] = ()) -> str:
+    """The text of an error about a key that does not exist.
+
+    Args:
+        key: what was given.
+        valid: the names where it was looked for.
+        top: the names at the top of the configuration; default: those of ``train``.
+    """
     prefix, _, name = key.rpartition(".")
-    near = difflib.get_close_matches(name, valid, n=1)
     where = f"{prefix} has" if prefix else "there are"
-    hint = f"; did you mean {prefix + '.' if prefix else ''}{near[0]}?" if near else ""
+    near = difflib.get_close_matches(name, valid, n=1)
+    groups = (top or option_names(TrainConfig)) if prefix else valid
+    found = _elsewhere(name, groups, [f"{prefix}.{each}" if prefix else each for each in near])
+    hint = f"; did you mean {' or '.join(found[:3])}?" if found else ""
     return f"there is no option {key}: {where} {', '.join(valid)}{hint}"
+
+
+def _elsewhere(name: str, groups: Sequence[str], near: list[str]) -> list[str]:
+    """Options that ``name`` may stand for: of that name, else what others call so, else ``near``, else alike."""
+    schemas = _GROUPS | ({"data": ("evaluation_data",)} if "checkpoint" in groups else {})
+    options = {group: group for group in groups} | {
+        f"{group}.{option}": option
+        for group in groups
+        for schema in schemas.get(group, ())
+        for option in option_names(SCHEMAS[schema])
+    }
+    # an option of a callback, whose names are the user's, is known by its group
+    synonym = _SYNONYMS.get(name, "")
+    known = synonym in options or (synonym.startswith("callbacks.") and "callbacks" in groups)
+    return (
+        [key for key, option in options.items() if option == name]
+        or ([synonym] if known else [])
+        or near
+        or [key for key, option in options.items() if name in option.split("_")]
+        or [key for key, option in options.items() if option in difflib.get_close_matches(name, options.values(), n=1)]
+    )

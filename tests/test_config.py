@@ -33,7 +33,7 @@ def composed(name: str, *overrides: str) -> DictConfig:
             result = compose(name, list(overrides))
         config.check(result)
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(cli._explain(error)) from error
+        raise UserError(cli._explain(error, name)) from error
     return result
 
 
@@ -318,6 +318,52 @@ def test_an_unknown_option_of_a_group_lists_the_valid_ones(group: str) -> None:
         UserError, match=rf"Could not find '{group}/nothing'\nAvailable options in '{group}':\n\t{valid}$"
     ):
         composed("train", f"{group}=nothing")
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "meant"),
+    [
+        ("train", "readout", "model.readout"),
+        ("train", "batch_size", "data.batch_size"),
+        ("train", "max_epochs", "trainer.max_epochs"),
+        ("train", "learning_rate", "optimizer.learning_rate"),
+        ("train", "betas", "optimizer.betas"),
+        ("train", "data.readout", "model.readout"),
+        ("train", "optimizer.max_epochs", "trainer.max_epochs"),
+        ("train", "+model.seed", "seed"),
+        ("train", "+model.batch_size", "data.batch_size"),
+        ("train", "lr", "optimizer.learning_rate"),
+        ("train", "optimizer.lr", "optimizer.learning_rate"),
+        ("train", "epochs", "trainer.max_epochs"),
+        ("train", "model.hidden_size", "model.state_dim"),
+        ("train", "vocab_size", "data.vocabulary_size"),
+        ("train", "patience", "callbacks.early_stopping.patience"),
+        ("train", "dropout", "model.word_dropout or model.embedding_dropout or model.head_dropout"),
+        ("train", "reedout", "model.readout"),
+        ("train", "eps", "optimizer.eps"),
+        ("evaluate", "max_len", "data.sequence_length"),
+        ("evaluate", "root", "data.root"),
+        ("evaluate", "data.split", "split"),
+        ("benchmark", "batch_size", "data.batch_size"),
+        ("benchmark", "lr", "optimizer.learning_rate"),
+    ],
+)
+def test_an_unknown_name_is_looked_for_elsewhere(name: str, key: str, meant: str) -> None:
+    with pytest.raises(UserError, match=rf"no option {re.escape(key.lstrip('+'))}: .*; did you mean {meant}\?$"):
+        composed(name, f"{key}=1", *(["checkpoint=run"] if name == "evaluate" else []))
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("evaluate", "readout"), ("evaluate", "vocab_size"), ("benchmark", "readout")]
+)
+def test_what_a_command_does_not_have_is_no_hint(name: str, key: str) -> None:
+    with pytest.raises(UserError, match=rf"no option {key}: there are [\w, ]+$"):
+        composed(name, f"{key}=1", *(["checkpoint=run"] if name == "evaluate" else []))
+
+
+def test_every_synonym_stands_for_an_option() -> None:
+    known = composed("train", "optimizer=adam")
+    assert all(OmegaConf.select(known, key, default=...) is not ... for key in config._SYNONYMS.values())
 
 
 def test_every_ruled_option_has_a_test() -> None:
