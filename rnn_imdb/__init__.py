@@ -5,4 +5,17 @@
 The README gives an order to read the modules in.
 """
 
+import sys
+
 __version__ = "0.1.0"
+
+
+def _without_traceback(kind, error, trace) -> None:
+    """Let Ctrl-C end a command that still imports as it ends others, by the signal and without a traceback."""
+    if kind is not KeyboardInterrupt:
+        sys.__excepthook__(kind, error, trace)
+
+
+# so it is while `python -m` looks for the command
+if sys.argv[:1] == ["-m"]:
+    sys.excepthook = _without_traceback

@@ -19,8 +19,9 @@ from rnn_imdb.console import as_command
 from rnn_imdb.errors import UserError, fail, is_out_of_memory
 from rnn_imdb.files import CONFIG, VERSIONS
 from rnn_imdb.help import help_text
-from rnn_imdb.interrupts import Interrupted, interruptible
+from rnn_imdb.interrupts import Interrupted, ignore_signals, interruptible
 from rnn_imdb.lock import LOCK
+from rnn_imdb.processes import is_leader
 from rnn_imdb.schema import SCHEMAS, option_names, rule_of
 
 # what a command's need of memory grows with
@@ -85,6 +86,11 @@ def run_hydra(
             raise
         fail(f"{error}: name a file of the group, as in data=embedded, or leave it out", 2)
     except Interrupted as interrupt:
+        ignore_signals()
+        # of several processes, one speaks for all
+        if is_leader():
+            remedy = f"to continue:\n  {interrupt.remedy}" if interrupt.remedy else "give the same command again"
+            print(f"\ninterrupted; {remedy}", file=sys.stderr)
         raise SystemExit(interrupt.exit_code) from None
 
 

@@ -1,17 +1,40 @@
-"""Ctrl-C and SIGTERM as one exception, which nothing on the way takes for a mistake."""
+"""Signals that ask the process to end as one exception, which nothing on the way takes for a mistake."""
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+# from the keyboard, from a terminal that closes, from `kill`, and from a batch system before the time is up
+SIGNALS = (
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGHUP,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGXCPU,
+)
+# answered even where the parent ignores them, as a shell ignores Ctrl-C for commands with `&`; `nohup` is heeded
+_ALWAYS = (signal.SIGINT, signal.SIGTERM)
 # seconds from an interruption that has to wait to the next look
 RETRY = 0.01
+# seconds that an interrupted process has for its end
+PATIENCE = 30
 
 
 class Interrupted(BaseException):
-    """A signal asked the process to end. ``exit_code`` is what shells expect: 128 and the signal's number."""
+    """A signal asked the process to end.
+
+    ``exit_code`` is what shells expect: 128 and the signal's number. ``remedy`` is the command that goes on, where it
+    is another than the one that was interrupted.
+    """
+
+    remedy: str | None = None
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -20,25 +43,50 @@ class Interrupted(BaseException):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise :class:`Interrupted` at SIGINT or SIGTERM within the block.
+    """Raise :class:`Interrupted` at the first of ``SIGNALS`` within the block; what follows it is ignored.
 
     Lightning answers a KeyboardInterrupt by ending the process with code 1, and only notes a SIGTERM. A signal that
-    meets TensorBoard's writer is answered when the writer is done, with the help of SIGALRM.
+    meets what must not be interrupted is answered later, with the help of SIGALRM. Only the main thread has signals:
+    in another this does nothing.
     """
-    waiting = 0
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    first, raised = 0, False
+
+    def look(frame: FrameType | None) -> None:
+        nonlocal raised
+        if raised:
+            return
+        if _must_finish(frame):
+            signal.setitimer(signal.ITIMER_REAL, RETRY)
+            return
+        raised = True
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+        raise Interrupted(first)
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal waiting
-        waiting = number if _writes_events(frame) else 0
-        if not waiting:
-            raise Interrupted(number)
-        signal.setitimer(signal.ITIMER_REAL, RETRY)
+        nonlocal first
+        first = first or number
+        look(frame)
 
     def again(_number: int, frame: FrameType | None) -> None:
-        if waiting:
-            interrupt(waiting, frame)
+        if raised:
+            os._exit(128 + first)
+        look(frame)
 
-    before: dict[int, Any] = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    def dropped(unraisable: "sys.UnraisableHookArgs") -> None:
+        # Python goes on after an exception in a __del__ or a weak reference's callback
+        nonlocal raised
+        if not isinstance(unraisable.exc_value, Interrupted):
+            hook(unraisable)
+            return
+        raised = False
+        signal.setitimer(signal.ITIMER_REAL, RETRY)
+
+    hook, sys.unraisablehook = sys.unraisablehook, dropped
+    heeded = [number for number in SIGNALS if number in _ALWAYS or signal.getsignal(number) != signal.SIG_IGN]
+    before: dict[int, Any] = {number: signal.signal(number, interrupt) for number in heeded}
     before[signal.SIGALRM] = signal.signal(signal.SIGALRM, again)
     try:
         yield
@@ -46,16 +94,26 @@ def interruptible() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
-    if waiting:
-        raise Interrupted(waiting)
+        sys.unraisablehook = hook
+    if first and not raised:
+        raise Interrupted(first)
 
 
-def _writes_events(frame: FrameType | None) -> bool:
-    """Whether TensorBoard's writer is at work in ``frame`` or below.
+def ignore_signals() -> None:
+    """Let the process end in peace: a second Ctrl-C while Python takes itself apart would leave a traceback."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
-    It shares a queue with a thread of its own. The lock of ``with condition:`` is taken and given back within Python
-    functions, so an exception there leaves it taken, and closing the writer would wait for it forever.
+
+def _must_finish(frame: FrameType | None) -> bool:
+    """Whether an import or TensorBoard's writer is at work in ``frame`` or below.
+
+    The writer shares a queue with a thread of its own. The lock of ``with condition:`` is taken and given back within
+    Python functions, so an exception there leaves it taken, and closing the writer would wait for it forever. Modules
+    in C take an exception within an import for a library that is missing, and do without it.
     """
-    while frame is not None and not frame.f_globals.get("__name__", "").startswith("tensorboard."):
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith(("tensorboard.", "importlib._bootstrap")):
+            return True
         frame = frame.f_back
-    return frame is not None
+    return False

@@ -2,6 +2,9 @@
 
 import errno
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -180,3 +183,9 @@ def test_lock_follows_no_link(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be written"), locked(tmp_path / "run"):
         pass
     assert (tmp_path / "thesis.txt").read_text() == "precious"
+
+
+def test_ctrl_c_while_a_command_is_imported_leaves_no_traceback() -> None:
+    program = "import sys; sys.argv[0] = '-m'; import rnn_imdb; raise KeyboardInterrupt"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -209,9 +210,12 @@ def test_killed_run_ends_as_if_it_had_not_been_killed(
     assert_same_run(folder, undisturbed)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("numbers", "code"),
+    [((signal.SIGINT, signal.SIGINT), 130), ((signal.SIGTERM, signal.SIGINT), 143), ((signal.SIGUSR1,), 138)],
+)
 def test_signal_leaves_a_checkpoint_and_the_command_to_continue(
-    number: signal.Signals, code: int, small_overrides: list[str], tmp_path: Path
+    numbers: tuple[signal.Signals, ...], code: int, small_overrides: list[str], tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "rnn_imdb.train", *small_overrides, "trainer.max_epochs=100000"]
     process = subprocess.Popen(
@@ -225,7 +229,9 @@ def test_signal_leaves_a_checkpoint_and_the_command_to_continue(
     while not (tmp_path / "run" / BEST).is_file():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(number)
+    for number in numbers:
+        process.send_signal(number)
+        time.sleep(0.1)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
     assert "python -m rnn_imdb.train resume=run" in err
@@ -233,11 +239,83 @@ def test_signal_leaves_a_checkpoint_and_the_command_to_continue(
     assert open_checkpoint(tmp_path / "run" / LAST).step % 4 == 0
 
 
-def test_signals_are_one_exception_and_handlers_come_back() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Interrupted, match="SIGTERM"), interruptible():
-        signal.raise_signal(signal.SIGTERM)
-    assert signal.getsignal(signal.SIGTERM) is before
+@pytest.mark.parametrize("number", interrupts.SIGNALS)
+def test_signals_are_one_exception_and_handlers_come_back(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted, match=number.name) as caught, interruptible():
+        signal.raise_signal(number)
+    assert caught.value.exit_code == 128 + number
+    assert signal.getsignal(number) is before
+
+
+def test_second_signal_does_not_disturb_the_end() -> None:
+    ended = []
+
+    @interruptible()
+    def interrupted_often() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            for number in interrupts.SIGNALS:
+                signal.raise_signal(number)
+                ended.append(number)
+
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        interrupted_often()
+    assert ended == list(interrupts.SIGNALS)
+
+
+def test_signal_that_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruptible():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_another_thread_has_no_signals() -> None:
+    entered = []
+
+    def enter() -> None:
+        with interruptible():
+            entered.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert entered == [signal.getsignal(signal.SIGTERM)]
+
+
+def test_signal_within_an_import_waits_until_the_module_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ("import signal", "try: signal.raise_signal(signal.SIGTERM)", "except BaseException: pass", "whole = True")
+    (tmp_path / "imported_slowly.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+
+    @interruptible()
+    def imports() -> None:
+        import_module("imported_slowly")
+        time.sleep(10)
+
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        imports()
+    assert sys.modules.pop("imported_slowly").whole
+
+
+def test_signal_that_python_drops_is_raised_again() -> None:
+    class Going:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    @interruptible()
+    def drops() -> None:
+        Going()
+        time.sleep(10)
+
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        drops()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -250,7 +328,7 @@ def test_signal_within_tensorboards_writer_waits_until_it_holds_no_lock(number: 
 
         def at(frame: FrameType, what: str, _argument: object) -> None:
             nonlocal count
-            if what in {"call", "return"} and interrupts._writes_events(frame):
+            if what in {"call", "return"} and interrupts._must_finish(frame):
                 count += 1
                 if count == event:
                     signal.raise_signal(number)
@@ -281,7 +359,7 @@ def test_signal_within_tensorboards_writer_waits_until_it_holds_no_lock(number: 
 
 
 def test_signal_that_waits_is_raised_at_the_end_of_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interrupts, "_writes_events", lambda _frame: True)
+    monkeypatch.setattr(interrupts, "_must_finish", lambda _frame: True)
     with pytest.raises(Interrupted, match="SIGINT"), interruptible():
         signal.raise_signal(signal.SIGINT)
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
