@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from rnn_imdb.callbacks.bars import Bars
 from rnn_imdb.checkpoint import build_classifier
 from rnn_imdb.checkpoint_io import AtomicCheckpointIO
+from rnn_imdb.classifier import Classifier
 from rnn_imdb.data import IMDBDataModule
 from rnn_imdb.errors import UserError
 from rnn_imdb.files import BEST
@@ -33,9 +34,14 @@ def build_data(data: Mapping[str, Any], *, seed: int = 0, vocabulary: Vocabulary
 
 def build_module(config: Mapping[str, Any], vocabulary_size: int) -> SentimentModule:
     """The Lightning module of the groups ``model`` and ``optimizer``."""
-    options = dict(config["optimizer"])
+    return with_optimizer(build_classifier(config, vocabulary_size), config["optimizer"])
+
+
+def with_optimizer(classifier: Classifier, optimizer: Mapping[str, Any]) -> SentimentModule:
+    """The Lightning module of a classifier and the group ``optimizer``."""
+    options = dict(optimizer)
     return SentimentModule(
-        build_classifier(config, vocabulary_size),
+        classifier,
         optimizer=options.pop("name"),
         learning_rate=options.pop("learning_rate"),
         schedule=options.pop("schedule"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -49,6 +50,8 @@ def run_hydra(
     config.register()
 
     def refusing(composed: DictConfig) -> None:
+        if HydraConfig.get().job.chdir:
+            _refuse("paths are those of the working directory, got hydra.job.chdir=true: leave it out", 2)
         try:
             task(composed)
         except UserError as error:

@@ -53,7 +53,12 @@ def split(arguments: list[str]) -> tuple[list[str], list[str]]:
     parser.allow_abbrev = False
     # argparse would end the process with its usage
     parser.error = _refuse_flag
-    left = list(parser.parse_intermixed_args(arguments).overrides)
+    found = parser.parse_intermixed_args(arguments)
+    if found.experimental_rerun is not None:
+        _refuse_flag("--experimental-rerun would run what code a file holds")
+    if found.package is not None and found.cfg is None:
+        _refuse_flag("--package goes with --cfg, which prints that part")
+    left = list(found.overrides)
     overrides, flags = [], []
     for argument in reversed(arguments):
         # from the end: the value of a flag stands before what follows it

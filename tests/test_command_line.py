@@ -81,6 +81,8 @@ def test_sweeps_keep_their_meaning() -> None:
         (["-m", "x=1,[é]"], r"a list is \[1,2\] and a dictionary .* got x=\[é\]: put what holds"),
         (["--epochs", "5"], r"unrecognized arguments: --epochs: options are KEY=VALUE"),
         (["--multi", "seed=1,2"], r"unrecognized arguments: --multi: options are KEY=VALUE"),
+        (["--experimental-rerun", "x"], r"--experimental-rerun would run what code a file holds: options are"),
+        (["--package", "model"], r"--package goes with --cfg, which prints that part: options are"),
         (["--cfg"], r"argument --cfg/-c: expected one argument: options are KEY=VALUE"),
     ],
     ids=str,

@@ -468,6 +468,8 @@ def test_groups_have_a_file_for_every_choice(group: str, table: dict[str, str]) 
         ("train", ["-m", "seed=0,1", "trainer=ddp"], "a job of a sweep is one process"),
         ("train", ["-m", "seed=0,1", "resume=auto"], "a sweep resumes by itself"),
         ("train", ["-m", "seed=0,1", "modle=rnn"], "there is no option modle"),
+        ("train", ["hydra.job.chdir=true"], "paths are those of the working directory, got hydra.job.chdir=true"),
+        ("benchmark", ["data=aclimdb"], "data goes with epoch=true, which was not given"),
         ("train", ["resume=nosuch"], "resume must name a run folder"),
         ("evaluate", [], "checkpoint must be given: add checkpoint=VALUE"),
         ("evaluate", ["nosuch"], "checkpoint must be a file or a run folder, but nosuch does not exist"),

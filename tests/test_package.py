@@ -103,7 +103,8 @@ def test_readme_command_runs(
     if module[1] == "rnn_imdb.report":
         arguments = [str(trained_run / "RUN")]
     if module[1] == "rnn_imdb.benchmark":
-        arguments += [*small_overrides, "batch_sizes=[2]", "state_dims=[8]", "time=9", "seconds=0.01", "repeats=1"]
+        quick = ["batch_sizes=[2]", "state_dims=[8]", "time=9", "seconds=0.01"]
+        arguments += [*small_overrides, "repeats=1"] if "epoch=true" in arguments else quick
     if module[1] == "rnn_imdb.evaluate":
         archive = next(argument for argument in small_overrides if argument.startswith("data.root="))
         arguments = [argument for argument in arguments if not argument.startswith("data")]
