@@ -44,7 +44,7 @@ class _Linear(torch.autograd.Function):
         x, matrix = ctx.saved_tensors
         wants_dx, _, wants_db = ctx.needs_input_grad
         dx = torch.empty_like(x) if wants_dx else None
-        return dx, linear_backward(x, matrix, dy.contiguous(), dx), dy.sum(0) if wants_db else None
+        return dx, linear_backward(x, matrix, dy.resolve_neg().contiguous(), dx), dy.sum(0) if wants_db else None
 
 
 def project_inputs(
@@ -64,7 +64,7 @@ def project_inputs(
 def add_up(rows: Tensor, numbers: Tensor, shape: tuple[int, int]) -> Tensor:
     """A table of that shape, each row n the sum of the `rows` whose number is n, in their order."""
     table = rows.new_zeros(shape)
-    cpu.call("add_rows", (*rows.shape, len(table)), numbers, None, rows.contiguous(), table)
+    cpu.call("add_rows", (*rows.shape, len(table)), numbers, None, rows.resolve_neg().contiguous(), table)
     return table
 
 

@@ -40,6 +40,8 @@ class RMSprop(torch.optim.RMSprop):
         if not state:
             # as torch has it, so that a checkpoint of either serves both
             state["step"], state["square_avg"] = torch.zeros((), device="cpu"), torch.zeros_like(weight)
+        if not isinstance(state["square_avg"], Tensor):
+            raise TypeError(f"square_avg must be a tensor of the weight's shape, got {state['square_avg']!r}")
         state["step"] += 1
         alpha = group["alpha"]
         numbers = float(group["lr"]), alpha, 1 - alpha, group["eps"], group["weight_decay"]

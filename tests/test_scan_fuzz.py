@@ -46,7 +46,7 @@ class Maker:
 
     def laid_out(self, x: Tensor) -> Tensor:
         """The same values in one of several layouts; or those of the first row for all rows."""
-        kind = self.choice.randrange(5)
+        kind = self.choice.randrange(6)
         if kind == 0:
             return x.transpose(0, -1).contiguous().transpose(0, -1)
         if kind == 1:
@@ -56,6 +56,8 @@ class Maker:
             return inside
         if kind == 2 and x.dim() > 1:
             return x[:1].expand_as(x)
+        if kind == 3 and x.is_floating_point():
+            return torch._neg_view(-x)
         return x
 
     def matrix(self, state: int, columns: int) -> Tensor:
@@ -159,7 +161,7 @@ def results(
     """Values and gradients; `upstream` is as long as any result, or a number for all of it."""
     leaves = [leaf.detach().to(dtype).requires_grad_() for leaf in leaves]
     values = function(*leaves)
-    gradient = upstream.to(dtype).flatten()[: values.numel()].view(values.shape) if upstream.dim() else upstream
+    gradient = upstream.flatten()[: values.numel()].view(values.shape) if upstream.dim() else upstream
     return [values.detach(), *torch.autograd.grad(values, leaves, gradient.to(dtype).expand_as(values))]
 
 
@@ -173,7 +175,7 @@ def check(kind: str, backend: str, seed: int) -> None:
     finite = backend == "cudnn" or make.choice.random() < 0.6
     if not finite:
         leaf = make.choice.choice(case.leaves)
-        if 0 not in leaf.stride():
+        if 0 not in leaf.stride() and not leaf.is_neg():
             leaf[tuple(make.choice.randrange(n) for n in leaf.shape)] = make.choice.choice(NOT_FINITE)
     # where numbers saturate or overflow depends on the dtype
     expected = results(case.truth, case.leaves, torch.float64 if finite else torch.float32, upstream)

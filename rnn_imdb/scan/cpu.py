@@ -47,8 +47,8 @@ class _Function:
     """
 
     def __init__(self, arrays: str, needs: Callable[..., tuple[int | tuple[int, int], ...]], numbers: int = 0) -> None:
-        names = arrays.split()
-        self.arrays = [(name, _DTYPES.get(name.rstrip("?"), torch.float32)) for name in names]
+        self.names = arrays.split()
+        self.dtypes = [_DTYPES.get(name.rstrip("?"), torch.float32) for name in self.names]
         self.needs = needs
         count = needs.__code__.co_argcount
         pointers = [_MATRIX if isinstance(need, tuple) else [_POINTER] for need in needs(*[0] * count)]
@@ -137,7 +137,7 @@ def unavailable_reason() -> str | None:
     return f"{reason}. Install a C compiler with OpenMP (Debian: apt install gcc) and reinstall rnn_imdb"
 
 
-def call(function: str, numbers: tuple[int | float, ...], *arrays: object) -> None:
+def call(function: str, numbers: tuple[int | float, ...], *arrays: Tensor | None) -> None:
     """Run a function of cpu_*.c on `arrays`, with torch's number of threads.
 
     `numbers` are its sizes and what else is no array; arrays are tensors, or None where one is optional. Each is looked
@@ -154,16 +154,19 @@ def call(function: str, numbers: tuple[int | float, ...], *arrays: object) -> No
     if kernel is None:
         raise RuntimeError(f"the C kernel is not available: {reason}")
     plain: list[int | float | None] = [*numbers]
-    expected = _FUNCTIONS[function]
-    for array, (name, dtype), need in zip(arrays, expected.arrays, expected.needs(*numbers), strict=True):
-        if array is None and name[-1] == "?":
+    known = _FUNCTIONS[function]
+    # sixty arrays a step: a few short questions each
+    for array, name, dtype, need in zip(arrays, known.names, known.dtypes, known.needs(*numbers), strict=True):
+        if array is None:
+            if name[-1] != "?":
+                raise TypeError(_misfit(function, name, dtype, need, array))
             plain.append(None)
-        elif not isinstance(array, Tensor) or array.dtype is not dtype or not array.is_cpu or array.is_neg():
+        elif array.dtype is not dtype or not array.is_cpu:
             raise TypeError(_misfit(function, name, dtype, need, array))
-        elif type(need) is tuple and array.shape == need:
-            plain += array.data_ptr(), *array.stride()
         elif array.numel() == need and array.is_contiguous():
             plain.append(array.data_ptr())
+        elif array.shape == need:
+            plain += array.data_ptr(), *array.stride()
         else:
             raise ValueError(_misfit(function, name, dtype, need, array))
     status = getattr(kernel, function)(*plain, torch.get_num_threads())
@@ -171,10 +174,10 @@ def call(function: str, numbers: tuple[int | float, ...], *arrays: object) -> No
         raise _refusal(function, numbers, status)
 
 
-def _misfit(function: str, name: str, dtype: torch.dtype, need: int | tuple[int, int], array: object) -> str:
+def _misfit(function: str, name: str, dtype: torch.dtype, need: int | tuple[int, int], array: Tensor | None) -> str:
     size = f"of shape {need}" if isinstance(need, tuple) else f"and contiguous, with {need} entries"
-    got = repr(array)
-    if isinstance(array, Tensor):
+    got = "None"
+    if array is not None:
         strides = f" and strides {array.stride()}" if array.layout == torch.strided else f" and layout {array.layout}"
         got = f"{array.dtype} on {array.device}, of shape {tuple(array.shape)}{strides}"
     return f"{name.rstrip('?')} must be {dtype} on cpu {size} in {function}, got {got}"
@@ -189,7 +192,11 @@ def _refusal(function: str, numbers: tuple[int | float, ...], status: int) -> Ex
 
 
 def pad(x: Tensor, *dims: int) -> Tensor:
-    """x with zeros after its last entries, so that each of the trailing `dims` is a multiple of the vector width."""
+    """x with zeros after its last entries, so that each of the trailing `dims` is a multiple of the vector width.
+
+    A sign that torch keeps beside the numbers, as of the imaginary part of a conjugate, goes into them.
+    """
+    x = x.resolve_neg()
     missing = [-x.shape[dim] % _LANES for dim in dims]
     return F.pad(x, [n for m in missing for n in (0, m)]) if any(missing) else x
 
@@ -213,7 +220,7 @@ class _Scan(torch.autograd.Function):
     def backward(ctx, gradient):  # pyright: ignore[reportIncompatibleMethodOverride]
         weight, initial_state, mask, states = ctx.saved_tensors
         B, T, H = states.shape
-        gradient = gradient.contiguous()  # may be expanded: the gradient of a sum, say
+        gradient = gradient.resolve_neg().contiguous()  # may be expanded: the gradient of a sum, say
         delta = torch.empty_like(states)  # (B, T, H)
         d_initial = torch.empty_like(initial_state)
         sizes = B, T, H, ctx.used, gradient.shape[1], False
