@@ -82,10 +82,16 @@ def refusals(*errors: type[Exception]) -> Iterator[None]:
 
 
 def build_trainer(
-    config: DictConfig, folder: Path, callbacks: list[L.Callback], *, purge_step: int | None = None
+    config: DictConfig,
+    folder: Path,
+    callbacks: list[L.Callback],
+    *,
+    checkpoints: Path | None = None,
+    purge_step: int | None = None,
 ) -> L.Trainer:
     """Lightning's Trainer of the groups ``trainer``, ``callbacks`` and ``logger``, writing into ``folder``.
 
+    ``checkpoints`` is where checkpoints go, by default the folder in ``folder``.
     ``purge_step`` is the first step that will be done again: TensorBoard forgets what it was told from there on.
 
     Raises:
@@ -98,7 +104,7 @@ def build_trainer(
         configured = [instantiate(entry) for entry in config.callbacks.values()]
         for callback in configured:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-                callback.dirpath = str((folder / BEST.parent).absolute())
+                callback.dirpath = str((checkpoints or folder / BEST.parent).absolute())
         loggers = [instantiate(entry, save_dir=str(folder)) for entry in config.logger.values()]
         for logger in loggers:
             if isinstance(logger, TensorBoardLogger):

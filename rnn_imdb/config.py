@@ -31,8 +31,8 @@ def restore(saved: dict[str, Any]) -> DictConfig:
     for name, value in without_removed(saved).items():
         if name in groups:
             node = OmegaConf.structured(SCHEMAS[groups[name]])
-            # beyond the schema stands what was passed on to Lightning
-            OmegaConf.set_struct(node, name != "trainer")
+            # beyond the schema stand what was passed on to Lightning, and the axes of a sweep
+            OmegaConf.set_struct(node, name not in ("trainer", "sweep"))
             restored[name] = OmegaConf.merge(node, value)
         else:
             restored[name] = value

@@ -15,6 +15,8 @@ from rnn_imdb.schema import REMOVED, later_options
 _NO_PART = ("resume", "sweep", "hydra", "logger")
 # where things lie, and what is shown while they are computed: the reviews count, not the way to them
 WITHOUT_EFFECT = ("data.root", "data.cache_dir", "trainer.enable_progress_bar", "trainer.log_every_n_steps")
+# the one option in which a run may grow
+EPOCHS = "trainer.max_epochs"
 _LIGHTNING = r"lightning\.pytorch\.callbacks\."
 # callbacks that change no weight and no figure
 _LOOKING_ON = re.compile(rf"rnn_imdb\.callbacks\..+|{_LIGHTNING}(LearningRateMonitor|DeviceStatsMonitor)")

@@ -10,13 +10,12 @@ from rnn_imdb.config import check, restore
 from rnn_imdb.errors import UserError
 from rnn_imdb.files import CONFIG, GROWING, LAST, read_yaml
 from rnn_imdb.foreign import check_objects
-from rnn_imdb.identity import WITHOUT_EFFECT, looks_on, options, reviews
+from rnn_imdb.identity import EPOCHS, WITHOUT_EFFECT, looks_on, options, reviews
 from rnn_imdb.lock import is_held
 from rnn_imdb.processes import is_leader
 from rnn_imdb.results import finished, recorded_reviews
 
 AUTO = "auto"
-_EPOCHS = "trainer.max_epochs"
 
 
 def find(config: DictConfig, runs: Path) -> Path | None:
@@ -81,25 +80,25 @@ def continued(folder: Path, composed: DictConfig, overrides: Sequence[str]) -> D
     for key in keys:
         for name in there | here:
             asked = key == "experiment" or f"{name}.".startswith(f"{key}.")
-            longer = name == _EPOCHS and here[name] > there[name]
+            longer = name == EPOCHS and here[name] > there[name]
             if asked and not longer and there.get(name) != here.get(name):
                 raise UserError(
                     f"a resumed run keeps its configuration, but {name} is {there.get(name)!r} in {folder} and "
-                    f"{here.get(name)!r} here: leave it out, or start a new run (only {_EPOCHS} may grow)",
+                    f"{here.get(name)!r} here: leave it out, or start a new run (only {EPOCHS} may grow)",
                     exit_code=2,
                 )
-    growing = there[_EPOCHS] < here[_EPOCHS] and any(key in ("experiment", "trainer", _EPOCHS) for key in keys)
+    growing = there[EPOCHS] < here[EPOCHS] and any(key in ("experiment", "trainer", EPOCHS) for key in keys)
     if growing and saved.optimizer.schedule != "constant":
         raise UserError(
-            f"{_EPOCHS} may grow only with a constant learning rate, but {folder} has optimizer.schedule="
+            f"{EPOCHS} may grow only with a constant learning rate, but {folder} has optimizer.schedule="
             f"{saved.optimizer.schedule}, which is over with its last epoch: start a new run",
             exit_code=2,
         )
     if growing:
-        saved.trainer.max_epochs = here[_EPOCHS]
-    elif left is None or (_EPOCHS in keys and finished(folder)):
+        saved.trainer.max_epochs = here[EPOCHS]
+    elif left is None or (EPOCHS in keys and finished(folder)):
         raise UserError(
-            f"a run to resume must be unfinished, but {folder} is finished: give a larger {_EPOCHS} to train on",
+            f"a run to resume must be unfinished, but {folder} is finished: give a larger {EPOCHS} to train on",
             exit_code=2,
         )
     else:

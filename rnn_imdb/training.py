@@ -1,6 +1,8 @@
 """One training run: data, model, trainer, test, and what the run folder keeps. It can be killed at any moment."""
 
 import json
+import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +11,21 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 
-from rnn_imdb import session
+from rnn_imdb import continuation, session
 from rnn_imdb.build import build_data, build_module, build_trainer, parameter_dtype, refusals
 from rnn_imdb.callbacks.epoch_seed import EpochSeed
 from rnn_imdb.callbacks.record import Record
 from rnn_imdb.callbacks.table import EpochTable
 from rnn_imdb.checkpoint import open_checkpoint, record
+from rnn_imdb.continuation import REVIEWS, digest_of_reviews
 from rnn_imdb.errors import UserError
 from rnn_imdb.evaluation import format_metrics
-from rnn_imdb.files import CONFIG, LAST, METRICS, VERSIONS, write_atomically
+from rnn_imdb.files import BEST, CONFIG, GROWING, LAST, METRICS, VERSIONS, write_atomically
 from rnn_imdb.identity import short
 from rnn_imdb.lock import LOCK, locked
 from rnn_imdb.processes import is_leader
+from rnn_imdb.results import finished
+from rnn_imdb.resume import read_config
 from rnn_imdb.summary import next_steps, summary
 from rnn_imdb.versions import machine, versions
 
@@ -54,44 +59,58 @@ def train(config: DictConfig, folder: Path, *, resuming: bool = False) -> dict[s
         Busy: another process is training in the folder.
     """
     # the other processes of a distributed training find the folder taken by theirs
-    if not is_leader():
-        return _train(config, folder)
-    if not resuming:
+    if is_leader() and not resuming:
         _refuse_used(folder)
-    with locked(folder):
-        _keep_config(folder, config, resuming)
-        return _train(config, folder)
+    with locked(folder) if is_leader() else nullcontext():
+        # asked within the lock: another process may have come to the end since
+        done = finished(folder) if resuming else None
+        growing = done is not None and _grows(config, folder)
+        if done is not None and not growing:
+            return done
+        if is_leader() and not resuming:
+            _keep_config(folder, config)
+        return _train(config, folder, folder / GROWING if growing else folder)
 
 
-def _train(config: DictConfig, folder: Path) -> dict[str, Any]:
+def _grows(config: DictConfig, folder: Path) -> bool:
+    """Whether a finished run is to train on, or was interrupted while it did."""
+    begun = (folder / GROWING / LAST).is_file()
+    return begun or config.trainer.max_epochs > read_config(folder).trainer.max_epochs
+
+
+def _train(config: DictConfig, folder: Path, work: Path) -> dict[str, Any]:
+    """Train in ``folder``; checkpoints lie in ``work``, a folder within it for a finished run that trains on."""
     session.start(config.seed)
     data = build_data(config.data, seed=config.seed)
     data.setup()
-    if is_leader():
-        found = versions() | machine() | {"reviews": short(data.source.fingerprint())}
-        write_atomically(folder / VERSIONS, (json.dumps(found, indent=2) + "\n").encode())
     module = build_module(config, len(data.vocabulary))
-    last = folder / LAST
-    done = open_checkpoint(last).step if last.is_file() else None
+    source = _source(config, folder, work)
+    last = continuation.open_last(source) if source else None
     table = EpochTable()
     content = record(config, data.vocabulary, data.split("train"))
+    content[REVIEWS] = digest_of_reviews(data)
     module.classifier.pairs = content["pairs"]
     trainer = build_trainer(
         config,
         folder,
-        [EpochSeed(config.seed), table, Record(content, last if done is None else None)],
-        purge_step=done,
+        [EpochSeed(config.seed), table, Record(content, None if source else work / LAST)],
+        checkpoints=work / LAST.parent,
+        purge_step=last[0].step if last else None,
     )
+    if source and last:
+        continuation.check(source, last, config, data, module, trainer)
     # refused by all processes, shown by one
     text = summary(config, data, module.classifier, trainer.strategy.root_device, parameter_dtype(trainer), folder)
     if trainer.is_global_zero:
+        # nothing was changed before
+        _write_start(config, work, short(data.source.fingerprint()), source)
         print(text, flush=True)
 
     with refusals(MisconfigurationException):
-        trainer.fit(module, data, ckpt_path=last if done is not None else None)
+        trainer.fit(module, data, ckpt_path=work / LAST if source else None)
     if config.trainer.fast_dev_run:
         return {}
-    best = open_checkpoint(folder)
+    best = open_checkpoint(work)
     metrics: dict[str, Any] = {name: value for name, value in table.rows[best.epoch].items() if "/" in name}
     if config.test:
         module.classifier.load_state_dict(best.weights)
@@ -108,8 +127,14 @@ def _train(config: DictConfig, folder: Path) -> dict[str, Any]:
         if config.test:
             print(f"test of epoch {best.epoch + 1}: {format_metrics(metrics, 'test')}")
         _log_hyperparameters(trainer, config, metrics)
+        if work != folder:
+            _copy(work, folder, BEST, LAST, Path(VERSIONS), Path(CONFIG))
         # written last: it says that the run is finished
         write_atomically(folder / METRICS, (json.dumps(metrics, indent=2) + "\n").encode())
+        if work != folder:
+            # first what says that there is something to go on with
+            (work / LAST).unlink()
+            shutil.rmtree(work)
         print(next_steps(folder))
     return metrics
 
@@ -131,13 +156,49 @@ def _refuse_used(folder: Path) -> None:
         )
 
 
-def _keep_config(folder: Path, config: DictConfig, resuming: bool) -> None:
-    """Write down what is run. A finished run that trains on is unfinished again."""
-    if resuming:
-        (folder / METRICS).unlink(missing_ok=True)
-    elif (folder / CONFIG).is_file():
+def _keep_config(folder: Path, config: DictConfig) -> None:
+    """Write down what is run."""
+    if (folder / CONFIG).is_file():
         raise UserError(f"two runs were given the folder {folder}, and the other was first: try again", exit_code=2)
-    write_atomically(folder / CONFIG, OmegaConf.to_yaml(config, resolve=True).encode())
+    _write_config(folder, config)
+
+
+def _write_config(folder: Path, config: DictConfig) -> None:
+    content = OmegaConf.to_yaml(config, resolve=True).encode()
+    if not (folder / CONFIG).is_file() or (folder / CONFIG).read_bytes() != content:
+        write_atomically(folder / CONFIG, content)
+
+
+def _source(config: DictConfig, folder: Path, work: Path) -> Path | None:
+    """The folder whose last checkpoint the training goes on from; None where it begins.
+
+    Raises:
+        UserError: a finished run has none to train on from.
+    """
+    # a longer run than is asked for now may have been begun
+    if (work / LAST).is_file() and (work == folder or open_checkpoint(work / LAST).epoch < config.trainer.max_epochs):
+        return work
+    if work == folder:
+        return None
+    if not (folder / LAST).is_file():
+        raise UserError(f"a finished run trains on from its {LAST}, but {folder} has none: start a new run")
+    return folder
+
+
+def _write_start(config: DictConfig, work: Path, found: str, source: Path | None) -> None:
+    """Write down what is run, where and on which reviews; and begin a longer run with the checkpoints of ``source``."""
+    work.mkdir(exist_ok=True)
+    _write_config(work, config)
+    text = json.dumps(versions() | machine() | {"reviews": found}, indent=2) + "\n"
+    write_atomically(work / VERSIONS, text.encode())
+    if source is not None and source != work:
+        _copy(source, work, BEST, LAST)
+
+
+def _copy(source: Path, target: Path, *names: Path) -> None:
+    for name in names:
+        (target / name).parent.mkdir(exist_ok=True)
+        write_atomically(target / name, (source / name).read_bytes())
 
 
 def _log_hyperparameters(trainer: L.Trainer, config: DictConfig, metrics: dict[str, Any]) -> None:

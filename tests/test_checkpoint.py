@@ -278,7 +278,7 @@ def test_damaged_and_foreign_checkpoints_are_refused(trained: Path, tmp_path: Pa
         content["rnn_imdb"] = {name: value for name, value in own.items() if name != missing}
         torch.save(content, tmp_path / "missing.ckpt")
         # a model without pairs of words needs none
-        if missing not in ("versions", "pairs"):
+        if missing not in ("versions", "pairs", "reviews"):
             with pytest.raises(UserError, match=f"must be a checkpoint of rnn_imdb, but '{missing}' is missing"):
                 open_checkpoint(tmp_path / "missing.ckpt")
     content["rnn_imdb"] = own

@@ -9,6 +9,7 @@ from conftest import compose, forget_later_options, small_reviews, write_archive
 from omegaconf import OmegaConf
 from test_report import write_config, write_run
 
+from rnn_imdb.config import check, restore
 from rnn_imdb.identity import digest, options, reviews
 from rnn_imdb.results import by_configuration, finished, read_jobs, varied
 
@@ -50,6 +51,14 @@ def test_a_run_of_an_earlier_version_stays_the_same() -> None:
     later += ["model.recurrent=false", "model.bigrams=9", "model.word_dropout=0.1", "model.embedding_dropout=0.1"]
     later += ["model.head_dropout=0.1", "optimizer.schedule=linear", "optimizer.label_smoothing=0.1"]
     assert len({digest_of(), *map(digest_of, later)}) == len(later) + 1
+
+
+def test_configuration_of_a_sweep_is_restored() -> None:
+    swept: Any = OmegaConf.to_container(compose("train", "sweep=capacity"))
+    restored = restore(swept)
+    check(restored)
+    assert OmegaConf.to_container(restored) == swept
+    assert options(restored) == options(compose("train"))
 
 
 def test_reviews_are_told_by_what_they_are_and_not_by_where_they_lie(
