@@ -9,6 +9,7 @@ from conftest import with_threads
 from test_scan import MASKS, assert_close, make_case, run, truth
 from torch import Tensor
 
+from rnn_imdb.benchmarks import scans
 from rnn_imdb.errors import NotServed
 from rnn_imdb.inputs import project_inputs
 from rnn_imdb.scan import choose_backend, cpu, find_backend
@@ -119,6 +120,13 @@ def test_rocm_gets_no_kernel_written_for_nvidia(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(NotServed, match=r"triton is written for NVIDIA's GPUs, got one of ROCm 6\.4\.0"):
         find_backend("triton", device, torch.float32, 32, masked=False)
     assert find_backend("bptt", device, torch.float32, 32, masked=False) == "bptt"
+    assert scans._backends(device, 32) == [scans.PEER, "bptt"]
+
+
+def test_the_benchmark_measures_what_serves_a_size() -> None:
+    device = torch.device("cuda")
+    assert scans._backends(device, 256) == [scans.PEER, f"{scans.PEER} TF32", "cudnn"]
+    assert scans._backends(torch.device("cpu"), 256) == [scans.PEER, "bptt", "cpu"]
 
 
 def test_without_a_kernel_auto_falls_back_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

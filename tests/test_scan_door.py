@@ -106,7 +106,7 @@ def test_sizes_that_do_not_fit_each_other_are_refused(function: str, numbers: tu
 @pytest.mark.parametrize("token", [-1, 6, 2**40, -(2**62)])
 def test_no_row_outside_a_table_is_read_or_written(kernel: str, token: int) -> None:
     tokens, rows, table = torch.tensor([1, 0, token, 2]), torch.ones(4, 40), torch.zeros(6, 40)
-    with pytest.raises(IndexError, match="out of range in add_rows: its numbers are 0 to 5"):
+    with pytest.raises(IndexError, match="out of range in add_rows: words have numbers from 0 to 5"):
         cpu.call("add_rows", (4, 40, 6), tokens, None, rows, table)
     # a masked one is not read
     cpu.call("add_rows", (4, 40, 6), tokens, tokens != token, rows, table.zero_())

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from rnn_imdb.benchmarks.table import Row
 from rnn_imdb.cell import TanhCell
 from rnn_imdb.errors import UserError
-from rnn_imdb.scan import choose_backend, cpu
+from rnn_imdb.scan import choose_backend
 
 PEER = "torch.nn.RNN"
 # relative error in norm against float64 above which a backend is wrong, not fast
@@ -31,25 +31,25 @@ def measure(batch_sizes: Sequence[int], state_dims: Sequence[int], length: int, 
         UserError: a backend's error against float64 is not that of float32 arithmetic.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    backends = _backends(device)
     shapes = [(batch, state) for batch in batch_sizes for state in state_dims]
     for state in state_dims:
-        for backend in backends:
+        for backend in _backends(device, state):
             # few steps, or the path, not the kernel, decides how far a rounding error grows
             error = _Case(3, 32, state, device).error(backend)
             if error > TOLERANCE:
                 raise UserError(f"{backend} must agree with float64, but at H={state} its error is {error:.1e}")
     rows: list[Row] = []
     for batch, state in tqdm(shapes, desc="measuring", unit="shape", leave=False):
-        rows += _measure(_Case(batch, length, state, device), backends, seconds)
+        rows += _measure(_Case(batch, length, state, device), _backends(device, state), seconds)
     return rows
 
 
-def _backends(device: torch.device) -> list[str]:
+def _backends(device: torch.device, state_dim: int) -> list[str]:
     """The peer first, then what can run on ``device`` in reasonable time."""
-    if device.type == "cuda":
-        return [PEER, f"{PEER} TF32", "triton", "cudnn"]
-    return [PEER, "bptt", *(["cpu"] if cpu.available() else [])]
+    chosen = choose_backend(device, torch.float32, state_dim, masked=False)
+    if device.type == "cuda" and torch.version.hip is None:
+        return [PEER, f"{PEER} TF32", *dict.fromkeys((chosen, "cudnn"))]
+    return [PEER, *dict.fromkeys(("bptt", chosen))]
 
 
 class _Case:

@@ -187,7 +187,7 @@ def _refusal(function: str, numbers: tuple[int | float, ...], status: int) -> Ex
     if status == _NO_MEMORY:
         return MemoryError(f"{function} could not allocate its scratch memory for the sizes {numbers}")
     if status == _OUT_OF_RANGE:
-        return IndexError(f"a token is out of range in {function}: its numbers are 0 to {numbers[-1] - 1}")
+        return IndexError(f"a token is out of range in {function}: words have numbers from 0 to {numbers[-1] - 1}")
     return ValueError(f"sizes must fit each other in {function}, got {numbers}")
 
 
