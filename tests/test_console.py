@@ -193,6 +193,16 @@ def test_memory_that_ran_out_is_one_line_with_what_to_make_smaller(
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+@pytest.mark.parametrize("exhaust", [exhaust_torch, exhaust_python, exhaust_gpu])
+def test_memory_that_ran_out_is_one_line_in_every_command(
+    exhaust: Callable[[], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end, as_command():
+        exhaust()
+    assert end.value.code == 1
+    assert re.fullmatch(r"error: memory ran out \(.+\): free some, or give less at once\n", capfd.readouterr().err)
+
+
 def test_a_batch_that_no_memory_holds_ends_a_command_in_one_line(command: Command) -> None:
     done = command("benchmark", "batch_sizes=[1000000000]", "state_dims=[16]", "seconds=0.01")
     assert done.returncode == 1
