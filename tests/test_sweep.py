@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from conftest import compose
+from conftest import compose, small_reviews, write_archive
 from omegaconf import OmegaConf
 from test_quality import assert_same_quality
 from test_resume import curves
@@ -161,6 +161,36 @@ def test_same_command_again_runs_only_what_is_new(
     accuracies = [float(line[1].rstrip("%")) for line in table]
     assert accuracies == sorted(accuracies, reverse=True)
     assert len(accuracies) == 3
+
+
+def test_damaged_or_other_job_is_done_again(
+    swept: tuple[Path, list[str]], command: Command, small_archive: Path, tmp_path: Path
+) -> None:
+    runs = tmp_path / "experiments" / "runs" / "sweep"
+    shutil.copytree(swept[0] / "experiments" / "runs" / "sweep", runs)
+    archive = shutil.copy(small_archive, tmp_path / "reviews.tar.gz")
+    arguments = [*swept[1], f"data.root={archive}"]
+    before = jobs_of(runs)
+    first, second = before["state_dim-4"], before["state_dim-8"]
+    figures = (first / "metrics.json").read_bytes()
+    (first / "metrics.json").write_text('{"validation/accuracy": "high"}')
+    (second / "metrics.json").write_text("{}")
+    (second / "checkpoints" / "last.ckpt").write_bytes(b"PK")
+    done = command("train", *arguments)
+    assert done.returncode == 1
+    assert (first / "metrics.json").read_bytes() == figures
+    assert f"{second.name}: failed: " in done.stdout
+    assert f"1 of {len(before)} jobs failed" in done.stdout
+    assert "must be a checkpoint of plain values and tensors" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    # other reviews at the same place
+    write_archive(archive, {name: text.replace(b"film", b"movie") for name, text in small_reviews().items()})
+    done = command("train", *arguments)
+    assert "finished before" not in done.stdout
+    with (runs / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(before) + 2
+    assert len({row["data.reviews"] for row in rows}) == 2
 
 
 def test_failing_job_stops_neither_the_others_nor_its_retry(small_overrides: list[str], command: Command) -> None:
