@@ -115,9 +115,7 @@ class SentimentModule(L.LightningModule):
         return self.classifier(tokens)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        loss, _ = self._step("train", batch)
-        self._loss = loss.detach()
-        return loss
+        return self._step("train", batch)[0]
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Logits (B,), which Lightning hands to the callbacks."""
@@ -128,16 +126,19 @@ class SentimentModule(L.LightningModule):
         return self._step("test", batch)[1]
 
     def _step(self, stage: str, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """The loss, and the logits (B,)."""
+        """The loss, and the logits (B,). ``_loss`` is the loss of all processes."""
         tokens, labels = batch
         logits = self.classifier(tokens)
         self._outputs[stage].add(logits.detach(), labels)
         if stage == "train" and self.label_smoothing:
             labels = labels + self.label_smoothing * (0.5 - labels)
         loss = F.binary_cross_entropy_with_logits(logits, labels)
+        self._loss = loss.detach()
         if self.trainer.world_size > 1:
             # processes average their gradients, so each mean counts by its share of the reviews
-            total = torch.as_tensor(self.all_gather(loss.new_tensor(len(labels)))).sum()
+            own = torch.stack([self._loss * len(labels), loss.new_tensor(len(labels))])
+            summed, total = self.trainer.strategy.reduce(own, reduce_op="sum")
+            self._loss = summed / total
             loss = loss * (len(labels) * self.trainer.world_size / total)
         return loss, logits
 
@@ -151,8 +152,6 @@ class SentimentModule(L.LightningModule):
                 "optimizer.learning_rate, or set trainer.gradient_clip_val=1.0"
             )
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
-            if self.trainer.world_size > 1:
-                loss = torch.as_tensor(self.all_gather(self._loss)).mean().item()
             # Lightning's own way costs a millisecond
             self._write({"train/loss_step": loss}, self.global_step)
 

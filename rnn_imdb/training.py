@@ -23,7 +23,7 @@ from rnn_imdb.evaluation import format_metrics
 from rnn_imdb.files import BEST, CONFIG, GROWING, LAST, METRICS, VERSIONS, write_atomically
 from rnn_imdb.identity import short
 from rnn_imdb.lock import LOCK, locked
-from rnn_imdb.processes import is_leader
+from rnn_imdb.processes import is_leader, together
 from rnn_imdb.results import finished
 from rnn_imdb.resume import read_config
 from rnn_imdb.summary import next_steps, summary
@@ -106,15 +106,16 @@ def _train(config: DictConfig, folder: Path, work: Path) -> dict[str, Any]:
         _write_start(config, work, short(data.source.fingerprint()), source)
         print(text, flush=True)
 
-    with refusals(MisconfigurationException):
+    with together(trainer), refusals(MisconfigurationException):
         trainer.fit(module, data, ckpt_path=work / LAST if source else None)
     if config.trainer.fast_dev_run:
         return {}
-    best = open_checkpoint(work)
+    # processes that srun or torchrun started have named folders of their own
+    best = open_checkpoint(trainer.strategy.broadcast(work))
     metrics: dict[str, Any] = {name: value for name, value in table.rows[best.epoch].items() if "/" in name}
     if config.test:
         module.classifier.load_state_dict(best.weights)
-        with refusals(MisconfigurationException):
+        with together(trainer), refusals(MisconfigurationException):
             metrics |= trainer.test(module, data, verbose=False)[0]
     metrics |= {
         "parameters": sum(parameter.numel() for parameter in module.parameters()),

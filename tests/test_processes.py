@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,14 +15,16 @@ import torch
 from conftest import compose
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 
-from rnn_imdb import lock, session
-from rnn_imdb.build import build_trainer
+from rnn_imdb import lock, processes, session
+from rnn_imdb.build import build_module, build_trainer
 from rnn_imdb.callbacks.epoch_seed import EpochSeed
 from rnn_imdb.embedding import drop_words
 from rnn_imdb.errors import UserError
 from rnn_imdb.evaluation import evaluate
+from rnn_imdb.files import LAST
+from rnn_imdb.interrupts import Interrupted
 from rnn_imdb.lock import LOCK, Busy, locked
-from rnn_imdb.processes import is_leader
+from rnn_imdb.processes import is_leader, together
 from rnn_imdb.training import train
 
 # what a batch script finds in its environment, and a task that srun started
@@ -189,3 +192,96 @@ def test_ctrl_c_while_a_command_is_imported_leaves_no_traceback() -> None:
     program = "import sys; sys.argv[0] = '-m'; import rnn_imdb; raise KeyboardInterrupt"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+def trainer_of(*programs: str) -> Any:
+    """What is asked of the Trainer of a leader that started ``programs``."""
+    children = [subprocess.Popen(["sh", "-c", program]) for program in programs]
+    return SimpleNamespace(
+        world_size=1 + len(children), strategy=SimpleNamespace(launcher=SimpleNamespace(procs=children))
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "programs", "expected", "message"),
+    [
+        (UserError("own"), ["sleep 60", "sleep 60"], UserError, "own"),
+        (Interrupted(signal.SIGTERM), ["exit 143", "sleep 60"], Interrupted, "SIGTERM"),
+        (ZeroDivisionError("own"), ["sleep 60"], ZeroDivisionError, "own"),
+        # the other process has said why
+        (RuntimeError("Connection closed by peer"), ["sleep 60", "sleep 0.2; exit 3"], SystemExit, "3"),
+        (RuntimeError("Connection closed by peer"), ["kill -9 $$"], UserError, r"process 1 \(from 0\) .* by SIGKILL"),
+        (RuntimeError("Connection closed by peer"), ["exit 143"], UserError, r"process 1 \(from 0\) .* by SIGTERM"),
+    ],
+    ids=["error", "signal", "bug", "other", "killed", "terminated"],
+)
+def test_leader_ends_the_others_and_one_says_why(
+    error: BaseException,
+    programs: list[str],
+    expected: type[BaseException],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(processes, "_END", 1.0)
+    trainer = trainer_of(*programs)
+    children = list(trainer.strategy.launcher.procs)
+    with pytest.raises(expected, match=message), together(trainer):
+        raise error
+    assert all(child.returncode for child in children)
+    # nothing is left that Lightning's observer would end this process for
+    assert trainer.strategy.launcher.procs == []
+
+
+def test_process_waits_to_be_ended_before_it_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    other: Any = SimpleNamespace(world_size=2)
+    waited: list[float] = []
+    monkeypatch.setattr(processes.time, "sleep", waited.append)
+    monkeypatch.setattr(processes, "_end_with_parent", lambda: None)
+    with pytest.raises(UserError, match="own"), together(other):
+        raise UserError("own")
+    assert waited == [processes._GRACE]
+    # to the end of a signal it has nothing to say
+    with pytest.raises(Interrupted), together(other):
+        raise Interrupted(signal.SIGTERM)
+    assert waited == [processes._GRACE]
+
+
+def test_process_ends_with_its_parent() -> None:
+    program = "import os, time; from rnn_imdb.processes import _end_with_parent as end; child = os.fork(); "
+    program += "child or end(); time.sleep(0.5 if child else 60)"
+    # the pipe ends with the last process that could write
+    subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, timeout=30, check=True)
+
+
+def test_loss_that_is_not_finite_on_one_process_is_one_on_all(small_overrides: list[str]) -> None:
+    module = build_module(compose("train", *small_overrides), 20)
+    others = torch.tensor([torch.nan, 2.0])
+    trainer: Any = SimpleNamespace(
+        world_size=2, strategy=SimpleNamespace(reduce=lambda own, **_: own + others), global_step=6
+    )
+    module._trainer = trainer
+    loss, _ = module._step("train", (torch.full((6, 30), 3), torch.ones(6)))
+    assert loss.isfinite()
+    with pytest.raises(UserError, match="must be finite, but it is nan at step 6"):
+        module.on_before_optimizer_step(torch.optim.SGD(module.parameters(), lr=0.1))
+
+
+def test_signal_to_the_first_of_two_processes_ends_both(small_overrides: list[str], tmp_path: Path) -> None:
+    options = ["trainer=ddp", "trainer.max_epochs=100000", "callbacks.early_stopping.patience=100000"]
+    command = [sys.executable, "-m", "rnn_imdb.train", *small_overrides, *options, "hydra.run.dir=run"]
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=tmp_path, **quiet)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / LAST).is_file():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.send_signal(signal.SIGTERM)
+    # the pipe ends with the last process that could write
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert not Path(f"/proc/{child}").exists()
+    assert err.count("python -m rnn_imdb.train resume=run") == 1
+    assert "Traceback" not in err
+    assert "Warning" not in err
