@@ -21,7 +21,7 @@ from rnn_imdb.errors import UserError, fail, is_out_of_memory
 from rnn_imdb.files import CONFIG, VERSIONS
 from rnn_imdb.help import help_text
 from rnn_imdb.interrupts import Interrupted, ignore_signals, interruptible
-from rnn_imdb.lock import LOCK
+from rnn_imdb.lock import LOCK, locked
 from rnn_imdb.processes import is_leader
 from rnn_imdb.schema import SCHEMAS, option_names, rule_of
 
@@ -72,6 +72,11 @@ def run_hydra(
     try:
         with interruptible():
             hydra.main(version_base="1.3", config_path=str(_root(name)), config_name=name)(refusing)()
+    except SystemExit as end:
+        # a launcher's worker refuses in a process of its own
+        if end.code in (1, 2):
+            leave_nothing()
+        raise
     except (HydraException, OmegaConfBaseException) as error:
         _refuse(_explain(error, name), 2)
     except OSError as error:
@@ -119,8 +124,9 @@ class Footprint(Callback):
         self._note(config.hydra.sweep.dir)
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        if config.hydra.mode == RunMode.MULTIRUN:
-            self.made.insert(0, Path(config.hydra.runtime.output_dir))
+        folder = Path(config.hydra.runtime.output_dir)
+        if config.hydra.mode == RunMode.MULTIRUN and not any(folder.iterdir()):
+            self.made.insert(0, folder)
 
     def _note(self, folder: str) -> None:
         path = Path(folder).absolute()
@@ -133,9 +139,10 @@ def leave_nothing() -> None:
     for folder in Footprint.made:
         try:
             if {path.name for path in folder.iterdir()} <= _WRITTEN_FIRST:
-                shutil.rmtree(folder)
-        except OSError:
-            # it was not made after all
+                with locked(folder):
+                    shutil.rmtree(folder)
+        except (OSError, UserError):
+            # it was not made after all, or is another's
             continue
 
 

@@ -124,13 +124,12 @@ OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
 _durations: list[float] = []
 
 
-def run_job(config: DictConfig, folder: Path) -> None:
-    """Run, resume or skip one job of a sweep, and say so on one line; a failure stays in the job's folder.
+def refuse_single(config: DictConfig) -> None:
+    """Refuse what only a run by itself can do.
 
     Raises:
-        UserError: the sweep asks for what no job can do.
+        UserError: the configuration asks for it.
     """
-    hydra = HydraConfig.get()
     if config.resume is not None:
         raise UserError("a sweep resumes by itself, got resume: give the same command again without it", exit_code=2)
     if config.trainer.strategy != "auto" or config.trainer.devices not in (1, "auto"):
@@ -140,6 +139,16 @@ def run_job(config: DictConfig, folder: Path) -> None:
             "hydra/launcher=joblib, or run each training by itself",
             exit_code=2,
         )
+
+
+def run_job(config: DictConfig, folder: Path) -> None:
+    """Run, resume or skip one job of a sweep, and say so on one line; a failure stays in the job's folder.
+
+    Raises:
+        UserError: the sweep asks for what no job can do.
+    """
+    hydra = HydraConfig.get()
+    refuse_single(config)
     workers = _workers(hydra)
     label = f"job {hydra.job.num + 1}/{config.sweep.jobs}  {folder.name}"
     started = time.monotonic()
@@ -206,6 +215,7 @@ class Summary(Callback):
         # Hydra turns other exceptions of a callback into warnings
         with as_command():
             check_values(given)
+            refuse_single(given)
         if not config.sweep.swept:
             print("no option has several values, as seed=0,1,2 has: a sweep of one job", flush=True)
 

@@ -38,7 +38,9 @@ def task(config: DictConfig) -> None:
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     if hydra.mode == RunMode.MULTIRUN:
-        sweep.run_job(config, folder)
+        # a launcher's worker runs no main
+        with as_command():
+            sweep.run_job(config, folder)
         return
     check(config)
     resuming = None
