@@ -110,8 +110,11 @@ def _train(config: DictConfig, folder: Path, work: Path) -> dict[str, Any]:
         trainer.fit(module, data, ckpt_path=work / LAST if source else None)
     if config.trainer.fast_dev_run:
         return {}
-    # processes that srun or torchrun started have named folders of their own
-    best = open_checkpoint(trainer.strategy.broadcast(work))
+    # processes that srun or torchrun started have named folders of their own, and written nothing there
+    named, work = work, trainer.strategy.broadcast(work)
+    if named != work:
+        named.rmdir()
+    best = open_checkpoint(work)
     metrics: dict[str, Any] = {name: value for name, value in table.rows[best.epoch].items() if "/" in name}
     if config.test:
         module.classifier.load_state_dict(best.weights)

@@ -284,4 +284,4 @@ def test_signal_to_the_first_of_two_processes_ends_both(small_overrides: list[st
     assert not Path(f"/proc/{child}").exists()
     assert err.count("python -m rnn_imdb.train resume=run") == 1
     assert "Traceback" not in err
-    assert "Warning" not in err
+    assert "deprecated" not in err
