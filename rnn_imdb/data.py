@@ -1,6 +1,7 @@
 """Batches of encoded reviews for Lightning."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import lightning.pytorch as L
@@ -20,24 +21,16 @@ class ReviewDataset(Dataset[tuple[Tensor, Tensor]]):
 
     Args:
         split: the rows.
-        padding: the side that the rows are padded on, ``pre`` or ``post``.
-        first_words, last_words: how many words of a row can be read, at its beginning or its end; None: all.
     """
 
-    def __init__(
-        self, split: Split, *, padding: str = "pre", first_words: int | None = None, last_words: int | None = None
-    ) -> None:
+    def __init__(self, split: Split) -> None:
         self.split = split
-        self.padding = padding
-        self.first_words = first_words
-        self.last_words = last_words
 
     def __len__(self) -> int:
         return len(self.split.labels)
 
     def __getitem__(self, positions: np.ndarray) -> tuple[Tensor, Tensor]:
-        rows = keep_words(self.split.tokens[positions], self.padding, first=self.first_words, last=self.last_words)
-        tokens = torch.from_numpy(rows.astype(np.int64))
+        tokens = torch.from_numpy(self.split.tokens[positions].astype(np.int64))
         labels = torch.from_numpy(self.split.labels[positions].astype(np.float32))
         return tokens, labels
 
@@ -102,7 +95,7 @@ class IMDBDataModule(L.LightningDataModule):
         sequence_length: tokens in a row, T.
         padding: ``pre`` or ``post``.
         truncation: ``pre``, ``post`` or ``both``.
-        first_words, last_words: the model reads only so many words of a row; at most one of them. ``split`` has all.
+        first_words, last_words: the model reads only so many words of a row; at most one of them.
         split_seed: division into splits.
         split_by: ``review``, or ``neighbours``: a film's reviews of a class stay in one split.
         batch_size, evaluation_batch_size: reviews in a batch of training, and of validation and test.
@@ -144,6 +137,7 @@ class IMDBDataModule(L.LightningDataModule):
         self.seed = seed
         self._given_vocabulary = vocabulary
         self._encoded: EncodedReviews | None = None
+        self._splits: dict[str, Split] = {}
 
     def prepare_data(self) -> None:
         self.setup()
@@ -160,10 +154,14 @@ class IMDBDataModule(L.LightningDataModule):
         return self._encoded.vocabulary
 
     def split(self, name: str) -> Split:
-        """The arrays of the split ``train``, ``validation`` or ``test``."""
+        """The split ``train``, ``validation`` or ``test``, with the words that the model reads and no others."""
         self.setup()
         assert self._encoded is not None
-        return self._encoded.splits[name]
+        if name not in self._splits:
+            whole = self._encoded.splits[name]
+            tokens = keep_words(whole.tokens, self.encoding.padding, first=self.first_words, last=self.last_words)
+            self._splits[name] = replace(whole, tokens=tokens)
+        return self._splits[name]
 
     def loader(self, name: str, *, shuffled: bool = False) -> DataLoader[tuple[Tensor, Tensor]]:
         """Batches (tokens, labels) of the split ``name``."""
@@ -172,10 +170,7 @@ class IMDBDataModule(L.LightningDataModule):
         replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         seed = self.seed if shuffled else None
         sampler = BatchSampler(len(split.labels), size, seed, replicas=replicas, rank=rank)
-        dataset = ReviewDataset(
-            split, padding=self.encoding.padding, first_words=self.first_words, last_words=self.last_words
-        )
-        return DataLoader(dataset, sampler=sampler, batch_size=None)
+        return DataLoader(ReviewDataset(split), sampler=sampler, batch_size=None)
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         return self.loader("train", shuffled=True)

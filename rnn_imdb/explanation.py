@@ -1,10 +1,12 @@
 """A review word by word: how a model comes to its decision."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
 from rnn_imdb.classifier import Classifier, ReviewClassifier
@@ -28,11 +30,13 @@ class Word(NamedTuple):
         text: as it stands in the tokenised review.
         known: whether it is in the vocabulary; all others are one and the same word to the model.
         value: P(positive) after it, or its attribution.
+        number: its place in the review, from 1.
     """
 
     text: str
     known: bool
     value: float
+    number: int
 
 
 class Padding(NamedTuple):
@@ -54,10 +58,10 @@ class Explanation(NamedTuple):
         quantity: what the values are: ``probability``, P(positive) after each word; or ``attribution``, the part that
             each word has in the logit, positive where it speaks for a positive review.
         method: how they were computed, on one line.
-        words: those that the model read.
+        words: those that the model read, at least one.
         before, after: the padding in front of them and behind. Without any in front, ``before`` has P(positive) of
             the state zero.
-        cut_before, cut_after: words of the review before and after those read.
+        total: words of the review, also those that the model did not read.
     """
 
     quantity: Literal["probability", "attribution"]
@@ -65,8 +69,24 @@ class Explanation(NamedTuple):
     words: list[Word]
     before: Padding
     after: Padding
-    cut_before: int
-    cut_after: int
+    total: int
+
+    @property
+    def cut_before(self) -> int:
+        """Words of the review before the first that the model read."""
+        return self.words[0].number - 1
+
+    @property
+    def cut_after(self) -> int:
+        """Words of the review after the last that the model read."""
+        return self.total - self.words[-1].number
+
+    @property
+    def cut_within(self) -> tuple[int, int]:
+        """How many of those read stand before the words that are missing between them, and how many are missing."""
+        steps = [after.number - before.number - 1 for before, after in pairwise(self.words)]
+        at = next((position for position, missing in enumerate(steps, 1) if missing), 0)
+        return at, sum(steps)
 
     def moves(self) -> list[float]:
         """What each word changed: P_t - P_{t-1}, or its attribution."""
@@ -84,14 +104,17 @@ class Explanation(NamedTuple):
         """Plain values, for JSON."""
         return {
             "method": self.method,
-            "explanation": [{"word": word.text, "known": word.known, self.quantity: word.value} for word in self.words],
+            "explanation": [
+                {"word": word.text, "number": word.number, "known": word.known, self.quantity: word.value}
+                for word in self.words
+            ],
             "padding_before": {"steps": self.before.steps, self.quantity: self.before.value},
             "padding_after": {"steps": self.after.steps, self.quantity: self.after.value},
         }
 
 
 def explain(
-    classifier: Classifier, tokens: Int64[Tensor, " time"], words: Sequence[str], start: int = 0
+    classifier: Classifier, tokens: Int64[Tensor, " time"], words: Sequence[str], numbers: Int[np.ndarray, " time"]
 ) -> Explanation:
     """What each word of a review did to the decision.
 
@@ -105,7 +128,7 @@ def explain(
         classifier: a trained model.
         tokens: the review as the model reads it, padding included, (T,).
         words: all words of the review.
-        start: position among them of the first that the model reads.
+        numbers: which of them the model reads at each step, (T,), as :func:`rnn_imdb.text.words_at` says.
     """
     real = tokens != PAD_INDEX
     count = int(real.sum())
@@ -122,15 +145,16 @@ def explain(
         parts = attributions(classifier, tokens, mask)
         values, before, after = parts[front:behind], parts[:front].sum(), parts[behind:].sum()
     known = (tokens[front:behind] != UNKNOWN_INDEX).tolist()
+    read: list[int] = numbers[front:behind].tolist()
+    texts = [words[number - 1] for number in read]
     padding = mask is None
     return Explanation(
         quantity=quantity,
         method=method,
-        words=[Word(*word) for word in zip(words[start : start + count], known, values.tolist(), strict=True)],
+        words=[Word(*word) for word in zip(texts, known, values.tolist(), read, strict=True)],
         before=Padding(front * padding, before.item()),
         after=Padding((len(tokens) - behind) * padding, after.item()),
-        cut_before=start,
-        cut_after=len(words) - start - count,
+        total=len(words),
     )
 
 

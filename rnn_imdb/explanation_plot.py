@@ -9,10 +9,11 @@ import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from rnn_imdb.console import one_line
 from rnn_imdb.explanation import Explanation, Word
-from rnn_imdb.explanation_text import after_words, before_words, shown
+from rnn_imdb.explanation_text import after_words, before_words, shown, within_words
 from rnn_imdb.files import write_atomically
 from rnn_imdb.plots import STYLE
 
@@ -52,7 +53,11 @@ def draw(explanation: Explanation, title: str) -> Figure:
         _name_all(axis, explanation)
     else:
         _name_strongest(axis, explanation, heights, NAME_WIDTH / (width - 1) * count)
-    notes = [*before_words(explanation)[1:], *after_words(explanation)]
+    at, missing = explanation.cut_within
+    if missing:
+        axis.axvline(explanation.cut_before + at + 0.5, color=GREY, linewidth=0.8, linestyle=":")
+    within = within_words(explanation, "at the dotted line")
+    notes = [*before_words(explanation)[1:], *within, *after_words(explanation)]
     # about as many characters as the width holds
     axis.set_xlabel(textwrap.fill("; ".join(["word of the review", *notes]), int(12 * width)))
     figure.suptitle(f"{one_line(title, int(11 * width))}\n{explanation.method}", fontsize=11)
@@ -114,6 +119,10 @@ def _name_strongest(axis: Axes, explanation: Explanation, heights: np.ndarray, g
     """Names above the axis, ``gap`` words apart, with lines to their words."""
     positions = np.sort(explanation.strongest(MOST_NAMES))
     first = explanation.cut_before + 1
+    at, missing = explanation.cut_within
+    # words stand side by side, also where some between them were never read
+    axis.xaxis.set_major_formatter(lambda place, _: f"{place + missing * (place >= first + at):g}")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     places = apart(first + positions, gap, first, first + len(heights) - 1)
     for position, place in zip(positions, places, strict=True):
         axis.annotate(

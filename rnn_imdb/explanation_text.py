@@ -18,6 +18,8 @@ def plain_text(explanation: Explanation) -> str:
         f"  {text:<{width}}  {_value(explanation, word.value)}{'' if word.known else '  unknown'}"
         for text, word in zip(words, explanation.words, strict=True)
     ]
+    at, _ = explanation.cut_within
+    lines[at:at] = within_words(explanation)
     return "\n".join([*before_words(explanation), *lines, *after_words(explanation)])
 
 
@@ -31,8 +33,12 @@ def coloured_text(explanation: Explanation, columns: int) -> str:
         columns: width of the terminal.
     """
     listed, colours = explanation.strongest(MOST_WORDS), _colours(explanation)
+    at, missing = explanation.cut_within
     lines, room = [], 0
     for position, (word, colour) in enumerate(zip(explanation.words, colours, strict=True)):
+        if missing and position == at:
+            lines += within_words(explanation)
+            room = 0
         cell, width = _cell(word, colour, underlined=position in listed)
         if width < room:
             lines[-1] += _on(colour, " ") + cell
@@ -62,6 +68,12 @@ def before_words(explanation: Explanation) -> list[str]:
     elif steps:
         lines.append(f"{_many(steps, 'padding step')} before the words: {value:+.4f}")
     return lines
+
+
+def within_words(explanation: Explanation, where: str = "here") -> list[str]:
+    """What there is to say between two words."""
+    _, missing = explanation.cut_within
+    return [f"cut out {where}, never read: {_many(missing, 'word')}"] if missing else []
 
 
 def after_words(explanation: Explanation) -> list[str]:
@@ -129,5 +141,5 @@ def _list(explanation: Explanation, positions: list[int], colours: list[int]) ->
         value = _on(colours[position], _value(explanation, word.value))
         change = f"{100 * moves[position]:+6.1f}   {value}" if probability else f"   {value}"
         unknown = "" if word.known else "  (unknown)"
-        lines.append(f"{change}  {explanation.cut_before + position + 1:>5,}  {shown(word.text)}{unknown}")
+        lines.append(f"{change}  {word.number:>5,}  {shown(word.text)}{unknown}")
     return lines

@@ -58,34 +58,35 @@ def predict(checkpoint: "Checkpoint", texts: Sequence[str], *, explained: bool =
     import torch
 
     from rnn_imdb.explanation import explain
-    from rnn_imdb.text import fit_length, keep_words, tokenize
+    from rnn_imdb.text import PAD_INDEX, tokenize, words_at
 
     data = checkpoint.config["data"]
-    # configurations of earlier versions do not name them
-    first, last = data.get("first_words"), data.get("last_words")
     classifier = checkpoint.classifier()
     predictions = []
     for text in texts:
         words = tokenize(text)
         if not words:
             raise UserError(f"a text must have at least one word, got {one_line(text, 40)!r}: give a review to judge")
-        indices = np.array(checkpoint.vocabulary.encode(words), dtype=np.int64)
-        row = fit_length(indices, data["sequence_length"], data["padding"], data["truncation"])
-        kept = keep_words(row[None], data["padding"], first=first, last=last)
-        tokens = torch.from_numpy(kept[0])
+        numbers = words_at(
+            len(words),
+            data["sequence_length"],
+            data["padding"],
+            data["truncation"],
+            # configurations of earlier versions do not name them
+            first=data.get("first_words"),
+            last=data.get("last_words"),
+        )
+        tokens = torch.tensor([PAD_INDEX, *checkpoint.vocabulary.encode(words)])[numbers]
         with torch.inference_mode():
             probability = classifier(tokens[None]).sigmoid().item()
-        fitting, read = np.count_nonzero(row).item(), np.count_nonzero(kept).item()
-        start = len(words) - fitting if data["truncation"] == "pre" else 0
-        start += fitting - read if last is not None else 0
         predictions.append(
             Prediction(
                 label="positive" if probability > 0.5 else "negative",
                 probability=probability,
                 words=len(words),
                 known_words=checkpoint.vocabulary.count_known(words),
-                read_words=read,
-                explanation=explain(classifier, tokens, words, start) if explained else None,
+                read_words=int(np.count_nonzero(numbers)),
+                explanation=explain(classifier, tokens, words, numbers) if explained else None,
             )
         )
     return predictions

@@ -83,6 +83,17 @@ def fit_length(indices: np.ndarray, length: int, padding: str, truncation: str) 
     return np.pad(indices, (missing, 0) if padding == "pre" else (0, missing), constant_values=PAD_INDEX)
 
 
+def words_at(
+    count: int, length: int, padding: str, truncation: str, *, first: int | None = None, last: int | None = None
+) -> np.ndarray:
+    """Which word of a review of ``count`` the model reads at each step, (``length``,): 1 to ``count``, 0 for padding.
+
+    What cuts and pads the words of a review does the same to their numbers.
+    """
+    numbers = fit_length(np.arange(1, count + 1), length, padding, truncation)
+    return keep_words(numbers[None], padding, first=first, last=last)[0]
+
+
 def keep_words(rows: np.ndarray, padding: str, *, first: int | None = None, last: int | None = None) -> np.ndarray:
     """Padded ``rows`` (B, T) of reviews that had only their ``first`` or ``last`` words, padded on the same side.
 

@@ -103,6 +103,10 @@ def test_batches_hold_only_the_words_asked_for(small_data: dict[str, Any], paddi
     )
     for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
         tokens, read = (next(iter(getattr(data, loader)()))[0] for data in (whole, part))
+        # also what looks at the reviews sees no others
+        if loader != "train_dataloader":
+            name = "test" if loader == "test_dataloader" else "validation"
+            assert torch.equal(torch.from_numpy(part.split(name).tokens.astype(np.int64)), read)
         assert (tokens > 0).sum(dim=1).min() > 7
         assert (read > 0).sum(dim=1).tolist() == [7] * len(read)
         for row, words in zip(tokens, read, strict=True):

@@ -21,11 +21,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib import style
 from matplotlib.text import Text
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from rnn_imdb import predict as command
 from rnn_imdb.cache import Split
-from rnn_imdb.checkpoint import build_classifier, open_checkpoint, record
+from rnn_imdb.checkpoint import Checkpoint, build_classifier, open_checkpoint, record
 from rnn_imdb.classifier import Classifier, ReviewClassifier
 from rnn_imdb.embedding import frequent_pairs
 from rnn_imdb.encoders import make_classifier
@@ -34,7 +35,7 @@ from rnn_imdb.explanation_plot import apart, draw, write_plot
 from rnn_imdb.explanation_text import coloured_text, plain_text
 from rnn_imdb.plots import STYLE
 from rnn_imdb.predict import predict
-from rnn_imdb.text import Vocabulary
+from rnn_imdb.text import Vocabulary, fit_length, keep_words
 
 V, T, E, H = 40, 12, 5, 7
 RUNNING = ["last", "mean", "max", "mean_max", "attention"]
@@ -65,8 +66,10 @@ def row(count: int, padding: str) -> Tensor:
     return torch.cat([zeros, words] if padding == "pre" else [words, zeros])
 
 
-def names(count: int) -> list[str]:
-    return [f"word{number}" for number in range(count)]
+def explained(classifier: Classifier, tokens: Tensor) -> Explanation:
+    """An explanation of a review that the model reads whole."""
+    numbers = ((tokens > 0).cumsum(0) * (tokens > 0)).numpy()
+    return explain(classifier, tokens, [f"word{number}" for number in range(numbers.max())], numbers)
 
 
 def sigmoid(logit: Any) -> float:
@@ -77,7 +80,7 @@ def sigmoid(logit: Any) -> float:
 @pytest.mark.parametrize("padding", ["pre", "post"])
 def test_last_equals_a_numpy_recurrence(padding: str, mask_padding: bool) -> None:
     classifier, tokens = strong(mask_padding=mask_padding), row(8, padding)
-    explanation = explain(classifier, tokens, names(8))
+    explanation = explained(classifier, tokens)
     A, b, embedding = (p.detach().numpy() for p in (classifier.cell.A, classifier.cell.b, classifier.embedding.weight))
     w, c = classifier.head.weight[0].detach().numpy(), classifier.head.bias.item()
     state, before, after_each = np.zeros(H), sigmoid(c), []
@@ -104,7 +107,7 @@ def test_running_probabilities_are_those_of_the_review_cut_there(
     readout: str, padding: str, mask_padding: bool
 ) -> None:
     classifier, tokens = strong(readout, mask_padding=mask_padding), row(7, padding)
-    explanation = explain(classifier, tokens, names(7))
+    explanation = explained(classifier, tokens)
     front = 5 if padding == "pre" else 0
     for position, word in enumerate(explanation.words):
         cut = classifier(tokens[None, : front + position + 1]).sigmoid().item()
@@ -118,7 +121,7 @@ def test_running_probabilities_are_those_of_the_review_cut_there(
 
 def test_a_review_without_padding_starts_at_the_state_zero() -> None:
     classifier = strong("mean")
-    explanation = explain(classifier, row(T, "pre"), names(T))
+    explanation = explained(classifier, row(T, "pre"))
     assert explanation.before == Padding(0, pytest.approx(classifier.head.bias.sigmoid().item()))
     assert explanation.after == Padding(0, pytest.approx(explanation.words[-1].value))
 
@@ -140,7 +143,7 @@ def not_recurrent(encoder: str) -> Classifier:
 @pytest.mark.parametrize("padding", ["pre", "post"])
 def test_attributions_equal_finite_differences(classifier: Classifier, padding: str) -> None:
     tokens = row(7, padding)
-    explanation = explain(classifier, tokens, names(7))
+    explanation = explained(classifier, tokens)
     mask = tokens[None] != 0 if classifier.mask_padding else None
     step, slopes = 1e-5, []
     with torch.no_grad():
@@ -170,17 +173,21 @@ def test_logits_of_embedded_words_are_those_of_the_words(readout: str, mask_padd
 
 def probabilities(values: list[float], **changes: Any) -> Explanation:
     """An explanation with the running probabilities ``values``."""
-    words = [Word(f"word{number}", True, value) for number, value in enumerate(values)]
+    words = [Word(f"word{number}", True, value, number + 1) for number, value in enumerate(values)]
     method = f"P(positive) after each word: the head applied to {max(SO_FAR.values(), key=len)}"
-    plain = Explanation("probability", method, words, Padding(0, 0.5), Padding(0, values[-1]), 0, 0)
+    plain = Explanation("probability", method, words, Padding(0, 0.5), Padding(0, values[-1]), len(values))
     return plain._replace(**changes)
+
+
+def words_of(**values: float) -> list[Word]:
+    return [Word(text, True, value, number) for number, (text, value) in enumerate(values.items(), 1)]
 
 
 def test_moves_are_differences_and_the_strongest_come_first() -> None:
     explanation = probabilities([0.6, 0.2, 0.3, 0.9])
     np.testing.assert_allclose(explanation.moves(), [0.1, -0.4, 0.1, 0.6])
     assert explanation.strongest(2) == [3, 1]
-    attributions = explanation._replace(quantity="attribution", words=[Word("a", True, -2.0), Word("b", True, 1.0)])
+    attributions = explanation._replace(quantity="attribution", words=words_of(a=-2.0, b=1.0))
     assert attributions.moves() == [-2.0, 1.0]
     assert attributions.strongest(5) == [0, 1]
 
@@ -218,28 +225,118 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_the_last_value_is_the_prediction(checkpoints: Any, readout: str, padding: str) -> None:
     opened = open_checkpoint(checkpoints(f"model.readout={readout}", f"data.padding={padding}"))
     (plain,) = predict(opened, ["A wonderful film, dull plot"])
-    (explained,) = predict(opened, ["A wonderful film, dull plot"], explained=True)
+    (shown,) = predict(opened, ["A wonderful film, dull plot"], explained=True)
     assert plain.explanation is None
-    assert explained.explanation is not None
-    assert explained.probability == plain.probability
-    assert explained.explanation.after.value == pytest.approx(plain.probability, rel=1e-6)
-    words = [(word.text, word.known) for word in explained.explanation.words]
+    assert shown.explanation is not None
+    assert shown.probability == plain.probability
+    assert shown.explanation.after.value == pytest.approx(plain.probability, rel=1e-6)
+    words = [(word.text, word.known) for word in shown.explanation.words]
     assert words == [("a", False), *((word, True) for word in ("wonderful", "film", ",", "dull", "plot"))]
 
 
-@pytest.mark.parametrize("truncation", ["pre", "post"])
-def test_words_cut_off_are_counted(checkpoints: Any, truncation: str, capsys: pytest.CaptureFixture[str]) -> None:
-    path = checkpoints(f"data.truncation={truncation}")
-    words = [WORDS[number % 7] for number in range(37)]
+CUTS = {
+    "pre": ({"data.truncation": "pre"}, [*range(8, 38)], (7, 0, 0)),
+    "post": ({"data.truncation": "post"}, [*range(1, 31)], (0, 0, 7)),
+    "both": ({"data.truncation": "both"}, [*range(1, 8), *range(15, 38)], (0, 7, 0)),
+    "first": ({"data.truncation": "both", "data.first_words": 10}, [*range(1, 8), 15, 16, 17], (0, 7, 20)),
+    "last": ({"data.truncation": "both", "data.last_words": 10}, [*range(28, 38)], (27, 0, 0)),
+    "behind": ({"data.truncation": "post", "data.last_words": 10}, [*range(21, 31)], (20, 0, 7)),
+}
+
+
+@pytest.mark.parametrize("padding", ["pre", "post"])
+@pytest.mark.parametrize(("options", "numbers", "cut"), CUTS.values(), ids=CUTS)
+def test_words_cut_off_are_counted(
+    checkpoints: Any,
+    options: dict[str, Any],
+    numbers: list[int],
+    cut: tuple[int, int, int],
+    padding: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = checkpoints(f"data.padding={padding}", *(f"{key}={value}" for key, value in options.items()))
+    words = [f"w{number}" for number in range(1, 38)]
     command.main([str(path), "--explain", " ".join(words)])
-    printed = capsys.readouterr().out
-    (explained,) = predict(open_checkpoint(path), [" ".join(words)], explained=True)
-    assert explained.explanation is not None
-    kept = words[7:] if truncation == "pre" else words[:30]
-    assert [word.text for word in explained.explanation.words] == kept
-    assert [line.split()[0] for line in printed.splitlines() if line.startswith("  ")] == kept
-    assert f"cut off {'in front' if truncation == 'pre' else 'behind'}, never read: 7 words" in printed
-    assert printed.count("cut off") == 1
+    lines = capsys.readouterr().out.splitlines()
+    kept = [f"w{number}" for number in numbers]
+    assert [line.split()[0] for line in lines if line.startswith("  ")] == kept
+    said = {"in front": cut[0], "here": cut[1], "behind": cut[2]}
+    expected = [
+        f"cut {'out' if where == 'here' else 'off'} {where}, never read: {n} words" for where, n in said.items()
+    ]
+    expected = [line for line, n in zip(expected, said.values(), strict=True) if n]
+    assert [line for line in lines if line.startswith("cut")] == expected
+    if cut[1]:
+        place = lines.index(f"cut out here, never read: {cut[1]} words")
+        assert (lines[place - 1].split()[0], lines[place + 1].split()[0]) == ("w7", "w15")
+    command.main([str(path), "--explain", "--json", " ".join(words)])
+    (parsed,) = json.loads(capsys.readouterr().out)
+    assert [(word["word"], word["number"]) for word in parsed["explanation"]] == list(zip(kept, numbers, strict=True))
+    assert (parsed["words"], parsed["read_words"]) == (37, len(numbers))
+
+
+@pytest.mark.parametrize("padding", ["pre", "post"])
+@pytest.mark.parametrize("truncation", ["pre", "post", "both"])
+@pytest.mark.parametrize("limit", [{}, {"first_words": 5}, {"last_words": 5}, {"first_words": 99}], ids=str)
+def test_words_beside_the_values_are_those_of_the_tokens(
+    truncation: str, padding: str, limit: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"sequence_length": 9, "truncation": truncation, "padding": padding, **limit}
+    config = compose("train", *(f"data.{name}={value}" for name, value in options.items()), "model.state_dim=2")
+    vocabulary = Vocabulary(["<pad>", "<unk>", *(f"w{number}" for number in range(1, 31))])
+    weights = build_classifier(config, len(vocabulary)).state_dict()
+    plain: Any = OmegaConf.to_container(config)
+    nothing = torch.empty(0, dtype=torch.int64)
+    checkpoint = Checkpoint(Path("c.ckpt"), plain, vocabulary, nothing, nothing.numpy(), 0, 1, weights)
+    read: list[Tensor] = []
+    forward = ReviewClassifier.forward
+    monkeypatch.setattr(
+        ReviewClassifier, "forward", lambda self, tokens: (read.append(tokens[0]), forward(self, tokens))[1]
+    )
+    lengths = [1, 2, 5, 8, 9, 10, 11, 18, 30]
+    predictions = predict(checkpoint, [" ".join(vocabulary.words[2 : 2 + count]) for count in lengths], explained=True)
+    for count, tokens, prediction in zip(lengths, read, predictions, strict=True):
+        row = fit_length(np.arange(2, 2 + count), 9, padding, truncation)
+        first, last = limit.get("first_words"), limit.get("last_words")
+        assert tokens.tolist() == keep_words(row[None], padding, first=first, last=last)[0].tolist()
+        explanation = prediction.explanation
+        assert explanation is not None
+        words = vocabulary.decode(tokens[tokens > 0].tolist())
+        assert [word.text for word in explanation.words] == words
+        assert [f"w{word.number}" for word in explanation.words] == words
+        _, within = explanation.cut_within
+        assert explanation.cut_before + within + explanation.cut_after + len(words) == count == prediction.words
+        assert prediction.read_words == len(words)
+
+
+def gap() -> Explanation:
+    """100 words of 500, of which 390 within and 10 behind were not read."""
+    explanation = probabilities([0.5 + number / 400 for number in range(100)], total=500)
+    words = [word._replace(number=word.number + 390 * (word.number > 25)) for word in explanation.words]
+    return explanation._replace(words=words)
+
+
+def test_a_gap_is_shown_where_it_is() -> None:
+    seen = ESCAPE.sub("", coloured_text(gap(), 80)).splitlines()
+    place = seen.index("cut out here, never read: 390 words")
+    assert (seen[place - 1].split()[-1], seen[place + 1].split()[0]) == ("word24", "word25")
+    assert "cut off behind, never read: 10 words" in seen
+    listed = [line.split() for line in seen[seen.index("", place + 1) :] if re.search(r"word\d", line)]
+    assert len(listed) == 8
+    for *_, number, word in listed:
+        assert int(number) == int(word[4:]) + (1 if int(word[4:]) < 25 else 391)
+
+
+def test_the_axis_of_a_picture_counts_the_words_that_were_not_read() -> None:
+    figure = draw(gap(), "title")
+    figure.draw_without_rendering()
+    (axis,) = figure.axes
+    (line,) = [line for line in axis.lines if line.get_linestyle() == ":"]
+    assert line.get_xdata() == [25.5, 25.5]
+    shown = {label.get_position()[0]: label.get_text() for label in axis.get_xticklabels()}
+    assert len(shown) > 4
+    assert all(text == f"{place + 390 * (place > 25):g}" for place, text in shown.items())
+    assert "cut out at the dotted line, never read: 390 words" in axis.get_xlabel().replace("\n", " ")
 
 
 def test_piped_output_is_a_plain_line_for_each_word(checkpoints: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -336,7 +433,7 @@ def colours_of(words: list[str], text: str) -> list[str]:
 def test_colours_run_from_red_through_grey_to_green() -> None:
     text = coloured_text(probabilities([0.0, 0.5, 1.0]), 80)
     assert colours_of(["word0", "word1", "word2"], text) == ["203", "255", "71"]
-    words = [Word("bad", True, -0.2), Word("so", True, 0.0), Word("good", False, 0.1)]
+    words = [*words_of(bad=-0.2, so=0.0), Word("good", False, 0.1, 3)]
     text = coloured_text(probabilities([0.5], quantity="attribution", words=words), 80)
     assert colours_of(["bad", "so", "good"], text) == ["203", "255", "151"]
     assert "bad so good?" in ESCAPE.sub("", text)
@@ -346,7 +443,9 @@ def test_colours_run_from_red_through_grey_to_green() -> None:
 @settings(max_examples=20)
 @given(words=st.lists(st.text(min_size=1, max_size=60), min_size=1, max_size=20), columns=st.integers(80, 120))
 def test_any_words_fit_the_terminal(words: list[str], columns: int) -> None:
-    explanation = probabilities([0.5])._replace(words=[Word(word, False, 0.4) for word in words])
+    explanation = probabilities([0.5])._replace(
+        words=[Word(word, False, 0.4, number) for number, word in enumerate(words, 1)]
+    )
     coloured = ESCAPE.sub("", coloured_text(explanation, columns))
     for text in (coloured, plain_text(explanation)):
         assert all(character.isprintable() or character == "\n" for character in text)
@@ -359,12 +458,13 @@ def test_json_has_each_word(checkpoints: Any, capsys: pytest.CaptureFixture[str]
     assert parsed["method"] == "P(positive) after each word: the head applied to h_t"
     first, second = parsed["explanation"]
     assert (first["word"], first["known"], second["word"], second["known"]) == ("dull", True, "café", False)
-    assert set(first) == {"word", "known", "probability"}
+    assert set(first) == {"word", "number", "known", "probability"}
+    assert (first["number"], second["number"]) == (1, 2)
     assert parsed["padding_before"]["steps"] == 0
     assert parsed["padding_after"] == {"steps": 28, "probability": pytest.approx(parsed["probability"])}
     command.main([str(checkpoints("model.readout=all")), "--json", "--explain", "dull"])
     (parsed,) = json.loads(capsys.readouterr().out)
-    assert set(parsed["explanation"][0]) == {"word", "known", "attribution"}
+    assert set(parsed["explanation"][0]) == {"word", "number", "known", "attribution"}
 
 
 @pytest.mark.parametrize("readout", ["last", "all"])
@@ -392,7 +492,8 @@ def test_every_promised_format_is_written(end: str, tmp_path: Path) -> None:
 def test_nothing_in_a_picture_is_cut_or_overlaps(count: int, quantity: Any) -> None:
     # the strongest words stand close together, at the end
     values = [0.5 + 0.4 * (-1) ** n * (n / count) ** 9 for n in range(1, count + 1)]
-    explanation = probabilities(values, quantity=quantity, after=Padding(9, 0.3), cut_before=100)
+    explanation = probabilities(values, quantity=quantity, after=Padding(9, 0.3), total=100 + count)
+    explanation = explanation._replace(words=[word._replace(number=100 + word.number) for word in explanation.words])
     with style.context(STYLE, after_reset=True):
         figure = draw(explanation, "a very long title " * 20)
         figure.draw_without_rendering()

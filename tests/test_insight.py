@@ -1,7 +1,9 @@
 """What the callbacks show of the recurrence is true, and looking changes nothing."""
 
+import html
 import io
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -29,6 +31,7 @@ from rnn_imdb.callbacks.states import ReviewStates, saturated, short_reviews
 from rnn_imdb.checkpoint import open_checkpoint
 from rnn_imdb.choices import READOUTS
 from rnn_imdb.classifier import ReviewClassifier
+from rnn_imdb.embedding import frequent_pairs
 from rnn_imdb.errors import UserError
 from rnn_imdb.files import LAST
 from rnn_imdb.initialization import spectral_radius
@@ -296,6 +299,25 @@ def test_scalars_are_those_of_the_weights(run: Train) -> None:
     states = model.cell(model.embedding(tokens))[tokens != 0].detach().numpy()
     assert found["insight/saturated"][-1] == pytest.approx((abs(states) > 0.95).mean(), rel=1e-5)
     assert found["insight/saturated"][-1] > 0
+
+
+def test_only_the_words_that_the_model_reads_are_looked_at(run: Train, small_data: dict[str, Any]) -> None:
+    folder = run("callbacks=insight", "data.first_words=3", "data.padding=post", "model.bigrams=400")
+    opened = open_checkpoint(folder / LAST)
+    data = build_data({**small_data, "padding": "post"})
+    rows = {name: np.where(np.arange(30) < 3, data.split(name).tokens, 0) for name in ("train", "validation")}
+    first = {" ".join(opened.vocabulary.decode(row[:3])) for row in rows["validation"]}
+    events = EventAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()
+    (text,) = events.Tensors("validation/mistakes/text_summary")
+    shown = re.findall(r"^\| [\d.]+% \| \w+ \| (.*) \|$", text.tensor_proto.string_val[0].decode(), re.MULTILINE)
+    assert shown
+    assert {html.unescape(review) for review in shown} <= first
+    with (folder / "word_map" / "metadata.tsv").open(encoding="utf-8") as file:
+        frequencies = [int(line.split("\t")[1]) for line in list(file)[1:]]
+    assert frequencies == np.bincount(rows["train"].ravel(), minlength=len(opened.vocabulary))[2:].tolist()
+    assert torch.equal(opened.pairs, frequent_pairs(rows["train"], 400))
+    norms = influence(opened.classifier(), torch.from_numpy(rows["validation"].astype(np.int64)))
+    assert curves(folder)["insight/memory_length"][0][1] == memory_length(forgetting_curve(norms))
 
 
 def test_tensorboard_gets_figures_and_histograms(looked: Path) -> None:
