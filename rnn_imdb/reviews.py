@@ -31,13 +31,13 @@ class Review(NamedTuple):
 
 @runtime_checkable
 class Source(Protocol):
-    """Labelled reviews that can tell, without being read whole, whether they are still the same."""
+    """Labelled reviews that can tell, before they are decoded and split, whether they are still the same."""
 
     fractions: dict[str, dict[str, float]]
     """For each official half, how it is divided into splits."""
 
     def fingerprint(self) -> str:
-        """A text that changes when the reviews do."""
+        """A text that changes when the reviews do, and not when they are moved or copied."""
         ...
 
     def read(self) -> list[Review]:
@@ -135,6 +135,7 @@ class AclImdbReviews:
         return archive
 
     def fingerprint(self) -> str:
+        """A digest of the archive's bytes (0.1 s for 84 MB), or of a folder's names and texts (2 s for 50,000)."""
         path = self._locate()
         digest = hashlib.sha256()
         if path.is_file():
@@ -142,9 +143,8 @@ class AclImdbReviews:
                 while block := file.read(1 << 20):
                     digest.update(block)
         else:
-            for name, entry in _walk(path):
-                status = entry.stat()
-                digest.update(f"{name} {status.st_size} {status.st_mtime_ns}\n".encode())
+            for name, content in self._read_folder(path):
+                digest.update(f"{name} {len(content)}\n".encode() + content)
         return f"aclimdb {self.reviews_per_class} {digest.hexdigest()}"
 
     def read(self) -> list[Review]:

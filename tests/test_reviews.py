@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import re
 import signal
 import sys
@@ -294,6 +295,22 @@ def test_the_fingerprint_tells_changed_reviews(form: str, tmp_path: Path) -> Non
     assert source.fingerprint() == first
     place(form, small_reviews() | {"aclImdb/train/pos/3_9.txt": b"changed"}, tmp_path)
     assert source.fingerprint() != first
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_fingerprint_is_that_of_the_reviews_wherever_they_lie(form: str, tmp_path: Path) -> None:
+    root = place(form, small_reviews(), tmp_path / "here")
+    first = AclImdbReviews(root, REVIEWS_PER_CLASS).fingerprint()
+    moved = (tmp_path / "here").rename(tmp_path / "there") / root.relative_to(tmp_path / "here")
+    for path in (moved, *moved.rglob("*")):
+        os.utime(path, (1, 1))
+    assert AclImdbReviews(moved, REVIEWS_PER_CLASS).fingerprint() == first
+    # as long as before, and of the same time
+    if form != "archive":
+        review = next(moved.rglob("3_9.txt"))
+        review.write_bytes(review.read_bytes()[::-1])
+        os.utime(review, (1, 1))
+        assert AclImdbReviews(moved, REVIEWS_PER_CLASS).fingerprint() != first
 
 
 def test_embedded_reviews_are_the_25_000_of_the_training_half() -> None:
