@@ -18,7 +18,7 @@ from rnn_imdb.text import Vocabulary, fit_length, tokenize
 
 SPLITS = ("train", "validation", "test")
 # raise when the encoding or the layout of the cache changes
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,8 @@ def split_reviews(
         by: ``review`` or ``neighbours``.
 
     Returns:
-        For each split, the positions of its reviews, ascending.
+        For each split, the positions of its reviews: ascending in the training split, whose batches are shuffled
+        anyway; in the others mixed, so that those who stop early have seen both classes.
     """
     generator = np.random.default_rng(seed)
     members: dict[str, list[np.ndarray]] = {name: [] for name in SPLITS}
@@ -144,7 +145,17 @@ def split_reviews(
             ends = np.round(np.cumsum(list(shares.values())) * len(order)).astype(int)
             for name, part in zip(shares, np.split(order, ends[:-1]), strict=True):
                 members[name].append(part)
-    return {name: np.sort(np.concatenate(parts)) for name, parts in members.items()}
+    return {
+        name: np.sort(np.concatenate(parts)) if name == "train" else _mixed(parts, generator)
+        for name, parts in members.items()
+    }
+
+
+def _mixed(parts: list[np.ndarray], generator: np.random.Generator) -> np.ndarray:
+    """All members of ``parts`` in a drawn order, whose first n hold each part in its proportion, but for one member."""
+    places = [(np.arange(len(part)) + generator.random(len(part))) / len(part) for part in parts]
+    shuffled = [generator.permutation(part) for part in parts]
+    return np.concatenate(shuffled)[np.argsort(np.concatenate(places))]
 
 
 def _review_ids(reviews: list[Review]) -> np.ndarray:

@@ -26,6 +26,8 @@ EVALUATION_METRICS = {
     "f1": BinaryF1Score,
     "calibration_error": BinaryCalibrationError,
 }
+# torchmetrics calls them 0 where there is but one class
+OF_TWO_CLASSES = ("auroc", "f1")
 
 
 class Outputs:
@@ -64,8 +66,9 @@ class SentimentModule(L.LightningModule):
     """Binary cross-entropy on the logit, and metrics over whole epochs.
 
     Logged: ``train/loss_step`` by step; ``loss`` and ``accuracy`` of ``train``, ``validation`` and ``test`` by
-    epoch, and ``learning_rate``; ``test`` adds AUROC, F1 and the expected calibration error (15 bins). Training
-    figures are those of the running epoch, each batch scored before its own update, as Keras shows them.
+    epoch, and ``learning_rate``; ``test`` adds AUROC, F1 (both NaN where all reviews are of one class) and the expected
+    calibration error (15 bins). Training figures are those of the running epoch, each batch scored before its own
+    update, as Keras shows them.
 
     Args:
         classifier: tokens (B, T) → logits (B,).
@@ -193,9 +196,12 @@ class SentimentModule(L.LightningModule):
         self._outputs[stage].clear()
         losses = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
         figures = {f"{stage}/loss": self._compute(MeanMetric(nan_strategy="disable"), losses)}
+        # over all processes, which must go the same way
+        both_classes = stage != "test" or 0 < self._compute(MeanMetric(), labels) < 1
         # torchmetrics guesses whether it got logits, so it is given probabilities
         for name, metric in self._metrics[stage].items():
-            figures[f"{stage}/{name}"] = self._compute(metric, logits.sigmoid(), labels.int())
+            known = both_classes or name not in OF_TWO_CLASSES
+            figures[f"{stage}/{name}"] = self._compute(metric, logits.sigmoid(), labels.int()) if known else math.nan
         self.log_dict(figures, logger=logger)
         return figures
 

@@ -198,6 +198,23 @@ def test_splits_depend_on_the_split_seed_alone(by: str) -> None:
         assert set(first[name]) != set(other[name])
 
 
+@pytest.mark.parametrize("by", ["review", "neighbours"])
+def test_a_split_holds_both_classes_however_few_are_taken(by: str) -> None:
+    reviews = [
+        Review("", label, half) for half in ("train", "test") for label, n in ((0, 100), (1, 300)) for _ in range(n)
+    ]
+    parts = split_reviews(reviews, AclImdbReviews.fractions, 0, by=by)
+    for name in ("validation", "test"):
+        positive = np.array([reviews[i].label for i in parts[name]])
+        taken = np.arange(1, len(positive) + 1)
+        # a quarter is negative; each class may be one review ahead or behind
+        assert (abs(np.cumsum(positive) - 0.75 * taken) <= 1).all()
+        # no pattern that would give each of two processes a class of its own
+        assert 0 < positive[::2].mean() < 1
+        assert np.any(np.diff(parts[name][positive == 1]) < 0), "a class is in no order of its own"
+    assert (np.diff(parts["train"]) > 0).all(), "the batches of a seed stay those of earlier versions"
+
+
 def test_ids_tell_reviews_apart_and_equal_ones_in_any_order() -> None:
     reviews = [Review("film", 0, "train")] * 3 + [Review("film", 1, "train"), Review("film", 0, "test")]
     reviews += [Review("plot", 0, "train"), Review("", 0, "train"), Review("film\0", 0, "train")]

@@ -1,6 +1,8 @@
 """A whole run on a small archive: training, its folder, its repeatability, TensorBoard."""
 
+import csv
 import json
+import math
 import os
 import warnings
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from rnn_imdb.data import BatchSampler, ReviewDataset
 from rnn_imdb.errors import UserError
 from rnn_imdb.files import BEST, LAST
 from rnn_imdb.module import Outputs
+from rnn_imdb.results import read_jobs, write_csv
 from rnn_imdb.training import train
 
 Train = Callable[..., dict[str, Any]]
@@ -115,6 +118,28 @@ def test_without_test_the_test_reviews_stay_unread(run: Train, monkeypatch: pyte
     assert not any(name.startswith("test/") for name in metrics)
     run("trainer.max_epochs=1", folder="tested")
     assert len(read) == 2 + len(SPLITS)
+
+
+def test_limited_splits_hold_both_classes(run: Train) -> None:
+    limits = ["trainer.limit_val_batches=1", "trainer.limit_test_batches=2", "data.evaluation_batch_size=8"]
+    metrics = run("model.readout=mean", "optimizer.learning_rate=0.01", "trainer.max_epochs=6", *limits)
+    # of one class alone, both would be 0
+    assert metrics["test/auroc"] > 0.7
+    assert metrics["test/f1"] > 0.5
+
+
+def test_figures_of_two_classes_are_unknown_for_one(
+    run: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("trainer.max_epochs=1", "trainer.limit_test_batches=1", "data.evaluation_batch_size=1")
+    assert "AUROC nan  F1 nan" in capsys.readouterr().out
+    (job,) = read_jobs(tmp_path / "run")
+    assert job.status == "finished"
+    assert math.isfinite(job.metrics["test/accuracy"])
+    assert math.isnan(job.metrics["test/auroc"])
+    write_csv([job], tmp_path / "results.csv")
+    (row,) = csv.DictReader((tmp_path / "results.csv").read_text().splitlines())
+    assert (row["test/auroc"], row["test/f1"]) == ("nan", "nan")
 
 
 def test_used_folder_is_never_written_over(run: Train, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ class ForgettingCurve(Insight):
     """Logs ``insight/memory_length``, of the mean curve, and ``insight/typical_memory_length``, of the median.
 
     Args:
-        reviews: how many validation reviews are looked at, evenly over the split.
+        reviews: how many validation reviews are looked at.
         figure: whether to draw both as ``insight/forgetting``.
     """
 

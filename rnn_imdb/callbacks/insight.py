@@ -90,9 +90,8 @@ def show(trainer: L.Trainer, tag: str, draw: "Callable[[], Figure]", step: int) 
 
 
 def sample(split: Split, reviews: int, device: torch.device) -> Tensor:
-    """Tokens (B, T) of at most ``reviews`` reviews, evenly over the split: its first ones are all of one class."""
-    size = len(split.labels)
-    return to_tokens(split, np.linspace(0, size - 1, min(reviews, size)).round().astype(int), device)
+    """Tokens (B, T) of the first ``reviews`` reviews of a split in which the classes are mixed."""
+    return to_tokens(split, np.arange(min(reviews, len(split.labels))), device)
 
 
 def to_tokens(split: Split, positions: np.ndarray, device: torch.device) -> Tensor:

@@ -44,7 +44,7 @@ class StateHealth(Insight):
     two short reviews, the same ones each time.
 
     Args:
-        reviews: how many validation reviews ``saturated`` is measured on, evenly over the split.
+        reviews: how many validation reviews ``saturated`` is measured on.
         figures: whether to write the figures.
     """
 
