@@ -1,8 +1,10 @@
 """``python -m rnn_imdb.predict``: what a checkpoint says about any text, and how each word leads there."""
 
 import argparse
+import codecs
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -92,13 +94,73 @@ def predict(checkpoint: "Checkpoint", texts: Sequence[str], *, explained: bool =
     return predictions
 
 
+# what begins a text and names its encoding; UTF-32's begins with UTF-16's
+MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    *((mark, "utf-32") for mark in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)),
+    *((mark, "utf-16") for mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)),
+)
+# columns by which a table of reviews is known
+_COLUMNS = {"review", "reviews", "text", "sentence", "comment", "sentiment", "label", "rating"}
+
+
+def decode(content: bytes, name: str) -> str:
+    """The text of the file ``name``: UTF-8, or what its byte order mark says.
+
+    Raises:
+        UserError: it is no text of that encoding, or a table of several reviews.
+    """
+    encoding = next((encoding for mark, encoding in MARKS if content.startswith(mark)), "utf-8")
+    try:
+        text = content.decode(encoding)
+        problem = "a NUL character" if "\0" in text else ""
+    except UnicodeDecodeError as error:
+        text, problem = "", f"bytes {content[error.start : error.end].hex()} at {error.start:,}"
+    if problem:
+        raise UserError(
+            f"a review must be text in UTF-8, or in UTF-16 with a byte order mark, but {name} has {problem}: unpack or "
+            "convert it first, as with iconv -f latin1 -t utf-8"
+        )
+    if _is_table(text):
+        raise UserError(f"a file must be one review, but {name} is a table of several: give each a file of its own")
+    return text
+
+
+def _is_table(text: str) -> bool:
+    """Whether ``text`` has a header of columns and rows below it, or an object of JSON a line."""
+    first, _, rest = text.strip().partition("\n")
+    names = {name.strip(" \t\r\"'").lower() for name in re.split(r"[,;\t]", first)}
+    if rest and len(names) > 1 and names & _COLUMNS:
+        return True
+    try:
+        return isinstance(json.loads(first), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
 def _read(path: str) -> str:
-    """A file, or standard input for ``-``; bytes that are no UTF-8 become replacement characters."""
+    """A file, or standard input for ``-``."""
     try:
         content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"a file with a review must be readable, got {path} ({error.strerror})", exit_code=2) from error
-    return content.decode("utf-8", errors="replace")
+    return decode(content, "standard input" if path == "-" else path)
+
+
+def _refuse_paths(texts: Sequence[str]) -> None:
+    """Judge no file by its name."""
+    for text in texts:
+        try:
+            there = Path(text).exists()
+        except (OSError, ValueError):
+            # no path at all
+            continue
+        if text.strip() and there:
+            raise UserError(
+                f"a review must be given as its text, but {text} is a file or folder: give --file {text} for what is "
+                "in it (of several run folders name one)",
+                exit_code=2,
+            )
 
 
 def _check_picture(path: Path, texts: int) -> None:
@@ -153,6 +215,7 @@ def _parser() -> argparse.ArgumentParser:
 @as_command()
 def main(arguments: Sequence[str] | None = None) -> None:
     given = _parser().parse_intermixed_args(arguments)
+    _refuse_paths(given.text)
     if given.plot:
         _check_picture(given.plot, len(given.text) + len(given.file))
     # torch takes seconds to import, and a mistyped path should not wait for it

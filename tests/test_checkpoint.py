@@ -1,8 +1,8 @@
 """Checkpoints on their own: opening, evaluating, predicting, and refusing what is none."""
 
+import gzip
 import io
 import json
-import os
 import pickle
 import sys
 import zipfile
@@ -21,7 +21,7 @@ from rnn_imdb.embedding import frequent_pairs
 from rnn_imdb.errors import UserError
 from rnn_imdb.evaluation import evaluate
 from rnn_imdb.files import BEST, LAST
-from rnn_imdb.predict import predict
+from rnn_imdb.predict import decode, predict
 from rnn_imdb.training import train
 
 
@@ -217,17 +217,62 @@ def test_text_without_words_is_a_clear_error(trained: Path, text: str, capsys: p
     assert "must have at least one word" in capsys.readouterr().err
 
 
+REVIEW = "brilliant and touching film, naïve \N{EN DASH} but moving"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 def test_predict_reads_files_and_standard_input(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    trained: Path, encoding: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "review.txt").write_bytes(b"\xff\xfe brilliant and touching \x00 film")
-    predict_command.main([str(trained), "--json", "--file", str(tmp_path / "review.txt"), "dull"])
-    parsed = json.loads(capsys.readouterr().out)
-    assert [item["label"] for item in parsed] == ["negative", "positive"]
-    assert set(parsed[0]) == {"label", "probability", "words", "known_words", "read_words"}
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(os.urandom(10_000_000))))
-    predict_command.main([str(trained)])
-    assert capsys.readouterr().out.startswith(("positive", "negative"))
+    content = REVIEW.encode(encoding)
+    (tmp_path / "review.txt").write_bytes(content)
+    predict_command.main([str(trained), "--json", "--file", str(tmp_path / "review.txt"), "dull", REVIEW])
+    dull, given, read = json.loads(capsys.readouterr().out)
+    assert (dull["label"], read) == ("negative", given)
+    assert set(read) == {"label", "probability", "words", "known_words", "read_words"}
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    predict_command.main([str(trained), "--json"])
+    assert json.loads(capsys.readouterr().out) == [given]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (REVIEW.encode("latin-1", errors="replace"), "has bytes ef at 31: unpack or convert"),
+        (REVIEW.encode("utf-16")[2:], "must be text in UTF-8"),
+        (REVIEW.encode("utf-16")[:-1], "must be text in UTF-8"),
+        (gzip.compress(REVIEW.encode()), "has bytes 8b at 1: unpack or convert"),
+        (b"a\0b", "has a NUL character"),
+        (b'review,sentiment\r\n"brilliant",positive\r\n', "is a table of several"),
+        (b'\xef\xbb\xbf"Text"\tlabel\nbrilliant\t1\n', "is a table of several"),
+        (b'{"text": "brilliant"}\n{"text": "dull"}\n', "is a table of several"),
+    ],
+)
+def test_file_that_is_no_review_is_not_judged(
+    trained: Path, content: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    (tmp_path / "review").write_bytes(content)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    for name, options in ((str(tmp_path / "review"), ["--file", str(tmp_path / "review")]), ("standard input", [])):
+        with pytest.raises(SystemExit, match="1"):
+            predict_command.main([str(trained), *options])
+        captured = capsys.readouterr()
+        assert message in captured.err
+        assert name in captured.err
+        assert captured.out == ""
+
+
+def test_review_that_looks_like_a_table_or_a_path_is_judged(trained: Path) -> None:
+    for text in ("A review, a text; both brilliant", "{brilliant}", "[1, 2]", "Review, text\n", "/", "1"):
+        assert decode(text.encode(), "-") == text
+
+
+def test_name_of_a_file_is_no_review(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (tmp_path, trained / "metrics.json"):
+        with pytest.raises(SystemExit, match="2"):
+            predict_command.main([str(trained), "brilliant", str(path)])
+        assert f"but {path} is a file or folder: give --file {path}" in capsys.readouterr().err
 
 
 def test_missing_file_is_a_clear_error(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
