@@ -1,9 +1,11 @@
 """Signals that ask the process to end as one exception, which nothing on the way takes for a mistake."""
 
+import math
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -21,7 +23,7 @@ SIGNALS = (
 )
 # answered even where the parent ignores them, as a shell ignores Ctrl-C for commands with `&`; `nohup` is heeded
 _ALWAYS = (signal.SIGINT, signal.SIGTERM)
-# seconds from an interruption that has to wait to the next look
+# seconds from an interruption to the next look at what became of it
 RETRY = 0.01
 # seconds that an interrupted process has for its end
 PATIENCE = 30
@@ -46,48 +48,38 @@ def interruptible() -> Iterator[None]:
     """Raise :class:`Interrupted` at the first of ``SIGNALS`` within the block; what follows it is ignored.
 
     Lightning answers a KeyboardInterrupt by ending the process with code 1, and only notes a SIGTERM. A signal that
-    meets what must not be interrupted is answered later, with the help of SIGALRM. Only the main thread has signals:
-    in another this does nothing.
+    meets what must not be interrupted is answered later, and an exception that was dropped on its way, as by code in C
+    or in a __del__, is raised again, both with the help of SIGALRM. Only the main thread has signals: in another this
+    does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    first, raised = 0, False
-
-    def look(frame: FrameType | None) -> None:
-        nonlocal raised
-        if raised:
-            return
-        if _must_finish(frame):
-            signal.setitimer(signal.ITIMER_REAL, RETRY)
-            return
-        raised = True
-        signal.setitimer(signal.ITIMER_REAL, PATIENCE)
-        raise Interrupted(first)
+    first, deadline = 0, math.inf
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal first
-        first = first or number
-        look(frame)
+        if not first:
+            first = number
+            look(number, frame)
 
-    def again(_number: int, frame: FrameType | None) -> None:
-        if raised:
+    def look(_number: int, frame: FrameType | None) -> None:
+        nonlocal deadline
+        signal.setitimer(signal.ITIMER_REAL, RETRY)
+        if time.monotonic() > deadline:
             os._exit(128 + first)
-        look(frame)
+        if not (_is_answered() or _must_finish(frame)):
+            deadline = min(deadline, time.monotonic() + PATIENCE)
+            raise Interrupted(first)
 
     def dropped(unraisable: "sys.UnraisableHookArgs") -> None:
-        # Python goes on after an exception in a __del__ or a weak reference's callback
-        nonlocal raised
         if not isinstance(unraisable.exc_value, Interrupted):
             hook(unraisable)
-            return
-        raised = False
-        signal.setitimer(signal.ITIMER_REAL, RETRY)
 
     hook, sys.unraisablehook = sys.unraisablehook, dropped
     heeded = [number for number in SIGNALS if number in _ALWAYS or signal.getsignal(number) != signal.SIG_IGN]
     before: dict[int, Any] = {number: signal.signal(number, interrupt) for number in heeded}
-    before[signal.SIGALRM] = signal.signal(signal.SIGALRM, again)
+    before[signal.SIGALRM] = signal.signal(signal.SIGALRM, look)
     try:
         yield
     finally:
@@ -95,7 +87,7 @@ def interruptible() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         sys.unraisablehook = hook
-    if first and not raised:
+    if first:
         raise Interrupted(first)
 
 
@@ -103,6 +95,14 @@ def ignore_signals() -> None:
     """Let the process end in peace: a second Ctrl-C while Python takes itself apart would leave a traceback."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def _is_answered() -> bool:
+    """Whether an :class:`Interrupted` is on its way up: what runs now is the end of something."""
+    error = sys.exc_info()[1]
+    while error is not None and not isinstance(error, Interrupted):
+        error = error.__context__
+    return error is not None
 
 
 def _must_finish(frame: FrameType | None) -> bool:

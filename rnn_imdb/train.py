@@ -13,7 +13,7 @@ from rnn_imdb.cli import leave_nothing, run_hydra
 from rnn_imdb.command_line import pasted
 from rnn_imdb.config import check
 from rnn_imdb.console import as_command
-from rnn_imdb.files import CONFIG, relative
+from rnn_imdb.files import CONFIG, METRICS, relative
 from rnn_imdb.interrupts import Interrupted
 from rnn_imdb.processes import is_leader
 
@@ -60,7 +60,8 @@ def task(config: DictConfig) -> None:
     try:
         train(config, folder, resuming=resuming is not None)
     except Interrupted as interrupt:
-        if (folder / CONFIG).is_file():
+        # a finished run that trains on goes on by the same command
+        if (folder / CONFIG).is_file() and not (folder / METRICS).is_file():
             interrupt.remedy = f"python -m rnn_imdb.train {pasted('resume', relative(folder))}"
         raise
 

@@ -247,6 +247,7 @@ def test_predict_reads_files_and_standard_input(
         (b'\xef\xbb\xbf"Text"\tlabel\nbrilliant\t1\n', "is a table of several"),
         (b'{"text": "brilliant"}\n{"text": "dull"}\n', "is a table of several"),
     ],
+    ids=["latin-1", "no mark", "odd", "gzip", "NUL", "CSV", "TSV", "JSON"],
 )
 def test_file_that_is_no_review_is_not_judged(
     trained: Path, content: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],

@@ -1,5 +1,6 @@
 """Runs that are killed, interrupted or grown, and continue as if nothing had been."""
 
+import contextlib
 import errno
 import json
 import os
@@ -304,18 +305,47 @@ def test_signal_within_an_import_waits_until_the_module_is_whole(
     assert sys.modules.pop("imported_slowly").whole
 
 
-def test_signal_that_python_drops_is_raised_again() -> None:
+def in_a_del() -> None:
     class Going:
         def __del__(self) -> None:
             signal.raise_signal(signal.SIGTERM)
 
+    Going()
+
+
+def in_code_that_takes_it_for_something_else() -> None:
+    with contextlib.suppress(BaseException):
+        signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("drop", [in_a_del, in_code_that_takes_it_for_something_else])
+@pytest.mark.parametrize("seconds", [0, 10])
+def test_signal_that_is_dropped_on_its_way_is_raised_again(drop: Callable[[], None], seconds: float) -> None:
     @interruptible()
-    def drops() -> None:
-        Going()
-        time.sleep(10)
+    def interrupted() -> None:
+        drop()
+        time.sleep(seconds)
 
     with pytest.raises(Interrupted, match="SIGTERM"):
-        drops()
+        interrupted()
+
+
+def test_end_that_hangs_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts, "PATIENCE", 0.05)
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+
+    @interruptible()
+    def hangs() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            while not ended:
+                time.sleep(0.01)
+
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        hangs()
+    assert set(ended) == {128 + signal.SIGTERM}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
