@@ -219,6 +219,7 @@ BAD = {
     "trainer.gradient_clip_val=0": r"gradient_clip_val must be null, or a number above 0, got 0\.0",
     "trainer.gradient_clip_val=nan": r"gradient_clip_val must be null, or a number above 0, got nan",
     "trainer.gradient_clip_val=inf": r"gradient_clip_val must be null, or a number above 0, got inf",
+    "trainer.strategy=ddp_spawn": r"strategy must be one of auto, ddp, .* got 'ddp_spawn'",
     "trainer.devices=0": r"devices must be auto, or a number of devices from 1, got 0",
     "trainer.devices=true": r"devices must be auto, or a number of devices from 1, got True",
     "trainer.devices=all": r"devices must be auto, or a number of devices from 1, got 'all'",
