@@ -13,7 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from rnn_imdb.choices import LINEAR_SCANS
 from rnn_imdb.errors import UserError
 from rnn_imdb.foreign import check_plain
-from rnn_imdb.schema import SCHEMAS, TrainConfig, TrainerConfig, option_names, without_removed
+from rnn_imdb.reviews import make_source
+from rnn_imdb.schema import SCHEMAS, DataConfig, TrainConfig, TrainerConfig, option_names, without_removed
 
 
 def restore(saved: dict[str, Any]) -> DictConfig:
@@ -65,6 +66,11 @@ def check(config: DictConfig) -> None:
             f"{config.data.first_words} and {config.data.last_words}: give one of them",
             exit_code=2,
         )
+    # a run that goes on has data of its own, so an option of these may stand beside the default source
+    named = config.get("resume") not in (None, "auto")
+    if "data" in config and OmegaConf.get_type(config.data) is DataConfig and not named:
+        # it refuses what it cannot use, and reads nothing yet
+        make_source(config.data.source, root=config.data.root, reviews_per_class=config.data.reviews_per_class)
     if "model" in config and config.model.activation == "identity" and config.model.scan not in LINEAR_SCANS:
         raise UserError(
             f"model.scan must be {' or '.join(LINEAR_SCANS)} with model.activation=identity, got "

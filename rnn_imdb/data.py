@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from rnn_imdb.cache import EncodedReviews, Encoding, Split, encoded_reviews
+from rnn_imdb.cache import SPLITS, EncodedReviews, Encoding, Split, encoded_reviews
+from rnn_imdb.errors import UserError
+from rnn_imdb.files import expand
 from rnn_imdb.reviews import make_source
 from rnn_imdb.text import Vocabulary, keep_words
 
@@ -83,6 +85,15 @@ class BatchSampler(Sampler[np.ndarray]):
             yield batch[self.rank :: self.replicas]
 
 
+def _user_cache() -> Path:
+    try:
+        found = platformdirs.user_cache_path("rnn_imdb")
+    except RuntimeError as error:
+        # nor is there a home in a container that runs as a user without a name
+        raise UserError(f"the user's cache folder is not known ({error}): set data.cache_dir", exit_code=2) from error
+    return found
+
+
 class IMDBDataModule(L.LightningDataModule):
     """Train, validation and test reviews as padded rows of word indices.
 
@@ -129,7 +140,7 @@ class IMDBDataModule(L.LightningDataModule):
         super().__init__()
         self.source = make_source(source, root=root, reviews_per_class=reviews_per_class)
         self.encoding = Encoding(vocabulary_size, sequence_length, padding, truncation, split_seed, split_by)
-        self.cache_dir = Path(cache_dir).expanduser() if cache_dir else platformdirs.user_cache_path("rnn_imdb")
+        self.cache_dir = expand(cache_dir) if cache_dir else _user_cache()
         self.first_words = first_words
         self.last_words = last_words
         self.batch_size = batch_size
@@ -164,13 +175,29 @@ class IMDBDataModule(L.LightningDataModule):
         return self._splits[name]
 
     def loader(self, name: str, *, shuffled: bool = False) -> DataLoader[tuple[Tensor, Tensor]]:
-        """Batches (tokens, labels) of the split ``name``."""
+        """Batches (tokens, labels) of the split ``name``.
+
+        Raises:
+            UserError: there are more processes than reviews in a batch, or in a split.
+        """
         split = self.split(name)
         size = self.batch_size if shuffled else self.evaluation_batch_size
         replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        self._check_shares(replicas)
         seed = self.seed if shuffled else None
         sampler = BatchSampler(len(split.labels), size, seed, replicas=replicas, rank=rank)
         return DataLoader(ReviewDataset(split), sampler=sampler, batch_size=None)
+
+    def _check_shares(self, replicas: int) -> None:
+        sizes = {"data.batch_size": self.batch_size, "data.evaluation_batch_size": self.evaluation_batch_size}
+        sizes |= {f"the {name} split": len(self.split(name).labels) for name in SPLITS}
+        for name, size in sizes.items():
+            if size < replicas:
+                raise UserError(
+                    f"{name} must have a review for each of the {replicas} processes, got {size}: give a larger one, "
+                    "or fewer trainer.devices",
+                    exit_code=2,
+                )
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         return self.loader("train", shuffled=True)

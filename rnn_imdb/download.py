@@ -2,6 +2,7 @@
 
 import os
 import socket
+from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 
@@ -21,6 +22,7 @@ def download(url: str, path: Path, sha256: str) -> None:
     print(f"downloading {url} to {path}")
     # torch.hub opens the connection without a timeout of its own
     timeout = socket.getdefaulttimeout()
+    made = not path.parent.exists()
     socket.setdefaulttimeout(TIMEOUT_SECONDS)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,3 +34,7 @@ def download(url: str, path: Path, sha256: str) -> None:
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)
+        # a failed download leaves no folder behind, unless another process is at work there
+        if made:
+            with suppress(OSError):
+                path.parent.rmdir()

@@ -149,13 +149,27 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def expand(path: str | Path) -> Path:
+    """``path`` with the home folder in place of a ``~`` at its beginning.
+
+    Raises:
+        UserError: nobody knows that home.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f"a path with ~ must begin with the home of a known user, got {path} ({error}): write it out", exit_code=2
+        ) from error
+
+
 def find_checkpoint(path: str | Path) -> Path:
     """The checkpoint file at ``path``: itself, or the best one of a run folder.
 
     Raises:
         UserError: there is none.
     """
-    path = Path(path).expanduser()
+    path = expand(path)
     if path.is_dir():
         if not (path / BEST).is_file():
             raise UserError(

@@ -7,7 +7,6 @@ import io
 import os
 import re
 import tarfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -19,6 +18,9 @@ from tqdm import tqdm
 from rnn_imdb import choices
 from rnn_imdb.download import download
 from rnn_imdb.errors import UserError
+from rnn_imdb.files import expand
+
+HALVES = ("train", "test")
 
 
 class Review(NamedTuple):
@@ -46,8 +48,20 @@ class Source(Protocol):
 
 
 def make_source(name: str, *, root: str | None = None, reviews_per_class: int = 12_500) -> Source:
-    """The source called ``name``: ``embedded``, or ``aclimdb`` found in (or downloaded to) ``root``."""
+    """The source called ``name``: ``embedded``, or ``aclimdb`` found in (or downloaded to) ``root``.
+
+    Raises:
+        UserError: an argument is given that ``embedded`` does not have.
+    """
     if choices.SOURCES[name] == EmbeddedReviews.__name__:
+        given = [f"data.root={root}"] if root is not None else []
+        given += [f"data.reviews_per_class={reviews_per_class}"] if reviews_per_class != 12_500 else []
+        if given:
+            raise UserError(
+                f"data=embedded reads the reviews of a package, all of them, got {' '.join(given)}: leave it out, or "
+                "give data=aclimdb as well",
+                exit_code=2,
+            )
         return EmbeddedReviews()
     return AclImdbReviews(root or os.environ.get("IMDB_ROOT") or "data", reviews_per_class)
 
@@ -91,8 +105,8 @@ class AclImdbReviews:
     Its layout is ``aclImdb/{train,test}/{pos,neg}/<id>_<rating>.txt``.
 
     Args:
-        root: a folder that holds ``aclImdb/``, the ``aclImdb`` folder itself, a ``.tar.gz`` archive of it, or a
-            folder into which the official archive is downloaded.
+        root: a folder that holds ``aclImdb/``, the ``aclImdb`` folder itself (or one of its halves), a ``.tar.gz``
+            archive of it, or a folder, empty or still to be made, into which the official archive is downloaded.
         reviews_per_class: how many reviews each of the four folders must hold.
 
     Raises:
@@ -101,6 +115,7 @@ class AclImdbReviews:
 
     URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
     SHA256 = "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe"
+    ARCHIVE = "aclImdb_v1.tar.gz"
     # the longest official review has 13,704 bytes
     MAX_REVIEW_BYTES = 1_000_000
     # the official archive unpacks to 0.5 GB
@@ -108,44 +123,81 @@ class AclImdbReviews:
     fractions = {"train": {"train": 0.8, "validation": 0.2}, "test": {"test": 1.0}}
 
     def __init__(self, root: str | Path, reviews_per_class: int = 12_500) -> None:
-        self.root = Path(root).expanduser()
+        self.root = expand(root)
         self.reviews_per_class = reviews_per_class
+        self._fingerprint: str | None = None
 
     def _locate(self) -> Path:
-        """The ``aclImdb`` folder, or an archive of it; downloads where there is neither."""
+        """The ``aclImdb`` folder, or an archive of it; downloads where there is nothing at all."""
         try:
-            self.root.stat()
-        except FileNotFoundError:
-            # the official archive will be downloaded there
-            pass
+            return self._find() or self._download()
         except (OSError, ValueError) as error:
-            raise UserError(
-                f"data.root must be a folder or an archive, got one that cannot be read ({error})"
-            ) from error
-        if self.root.is_file():
-            return self.root
-        if self.root.name.endswith((".tar.gz", ".tgz")):
-            raise UserError(f"data.root must exist where it names an archive, got {self.root}: correct the path")
-        for folder in (self.root / "aclImdb", self.root):
-            if (folder / "train").is_dir() or (folder / "test").is_dir():
+            raise _unreadable(error) from error
+
+    def _find(self) -> Path | None:
+        """The ``aclImdb`` folder or an archive of it; None where the official archive may be downloaded."""
+        root = self.root
+        if root.is_file():
+            return root
+        if not root.is_dir():
+            if root.is_symlink() or root.exists():
+                raise UserError(
+                    f"data.root must be a folder or an archive, got {root}, which is neither: correct the path"
+                )
+            if root.suffix:
+                raise UserError(f"data.root must exist where it names an archive, got {root}: correct the path")
+            if not root.absolute().parent.is_dir():
+                raise UserError(f"data.root must lie in a folder that exists, got {root}: correct the path")
+            return None
+        whole = root.resolve()
+        folders = [
+            root / "aclImdb",
+            root,
+            root / "aclImdb" / "aclImdb",
+            *([whole.parent] if whole.name in HALVES else []),
+        ]
+        for folder in folders:
+            if any((folder / half / "neg").is_dir() or (folder / half / "pos").is_dir() for half in HALVES):
                 return folder
-        archive = self.root / "aclImdb_v1.tar.gz"
-        if not archive.is_file():
+        archive = root / self.ARCHIVE
+        # hidden files, and what a killed download left, are nobody's
+        found = sorted(path.name for path in root.iterdir() if not path.name.startswith((".", f"{self.ARCHIVE}.")))
+        if found and not archive.is_file():
+            raise UserError(
+                f"data.root must hold aclImdb/ with train/ and test/, but {root} does not (found: "
+                f"{', '.join(found[:5])}{', …' if len(found) > 5 else ''}): name the folder or the .tar.gz archive "
+                "that does, or an empty folder to download it into"
+            )
+        return archive if found else None
+
+    def _download(self) -> Path:
+        archive = self.root / self.ARCHIVE
+        try:
             download(self.URL, archive, self.SHA256)
+        except UserError as error:
+            raise UserError(f"{self.root} has no aclImdb/ with train/ and test/, and {error}") from error
         return archive
 
     def fingerprint(self) -> str:
-        """A digest of the archive's bytes (0.1 s for 84 MB), or of a folder's names and texts (2 s for 50,000)."""
-        path = self._locate()
-        digest = hashlib.sha256()
-        if path.is_file():
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-        else:
-            for name, content in self._read_folder(path):
-                digest.update(f"{name} {len(content)}\n".encode() + content)
-        return f"aclimdb {self.reviews_per_class} {digest.hexdigest()}"
+        """A digest of the archive's bytes (0.1 s for 84 MB), or of a folder's names and texts (2 s for 50,000).
+
+        It is computed once: what is read later is what this object stands for.
+        """
+        if self._fingerprint is None:
+            path = self._locate()
+            digest = hashlib.sha256()
+            if path.is_file():
+                try:
+                    with path.open("rb") as file:
+                        while block := file.read(1 << 20):
+                            digest.update(block)
+                except OSError as error:
+                    raise _unreadable(error) from error
+            else:
+                for name, content in self._read_folder(path):
+                    digest.update(f"{name} {len(content)}\n".encode() + content)
+            self._fingerprint = f"aclimdb {self.reviews_per_class} {digest.hexdigest()}"
+        return self._fingerprint
 
     def read(self) -> list[Review]:
         path = self._locate()
@@ -166,7 +218,7 @@ class AclImdbReviews:
             )
 
     def _check_complete(self, path: Path, counts: Counter[tuple[str, int]]) -> None:
-        for half in ("train", "test"):
+        for half in HALVES:
             for label, folder in enumerate(("neg", "pos")):
                 if counts[half, label] != self.reviews_per_class:
                     raise UserError(
@@ -177,32 +229,33 @@ class AclImdbReviews:
 
     def _read_archive(self, path: Path) -> Iterator[tuple[str, bytes]]:
         """Reviews straight out of the compressed stream: no member is ever written to disk."""
-        read = 0
         try:
-            # tarfile's own "r|gz" does not look at gzip's checksum, and a sparse header can make it seek for ever
-            with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
-                for member in archive:
-                    read += max(member.size, 0)
-                    if read > self.MAX_ARCHIVE_BYTES:
-                        raise UserError(
-                            f"an archive of aclImdb unpacks to at most {self.MAX_ARCHIVE_BYTES:,} bytes, but {path} "
-                            "goes beyond: use the official archive"
-                        )
+            # tarfile's own "r|gz" does not look at gzip's checksum
+            with (
+                _Forward(path, 2 * self.MAX_REVIEW_BYTES, self.MAX_ARCHIVE_BYTES) as stream,
+                tarfile.open(fileobj=stream, mode="r:") as archive,
+            ):
+                while (member := archive.next()) is not None:
+                    # tarfile would keep a million headers in memory
+                    archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue] the stubs leave it out
                     name = member.name.removeprefix("./").removeprefix("aclImdb/")
                     # links, devices and names with ".." are no reviews, and nothing else is looked at
                     if not member.isreg() or not _REVIEW.fullmatch(name):
                         continue
                     self._check_size(path, name, member.size)
-                    content = archive.extractfile(member)
-                    assert content is not None, "a regular member has content"
-                    yield name, content.read()
+                    review = archive.extractfile(member)
+                    assert review is not None, "a regular member has content"
+                    yield name, review.read()
                 # gzip's checksum stands at the very end
-                while stream.read(1 << 20):
+                while stream.read(self.MAX_REVIEW_BYTES):
                     pass
-        except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, OverflowError) as error:
+        except UserError:
+            raise
+        # headers made to confuse end tarfile in whatever Python raises
+        except Exception as error:
             raise UserError(
-                f"{path} must be a complete .tar.gz archive of aclImdb, but reading it failed ({error}): "
-                "download it again, or correct data.root"
+                f"{path} must be a complete .tar.gz archive of aclImdb, but reading it failed "
+                f"({str(error) or type(error).__name__}): download it again, or correct data.root"
             ) from error
 
     def _read_folder(self, folder: Path) -> Iterator[tuple[str, bytes]]:
@@ -216,6 +269,51 @@ class AclImdbReviews:
                     "permissions, or unpack the archive again"
                 ) from error
             yield name, content
+
+
+class _Forward(gzip.GzipFile):
+    """A compressed file as tarfile may read it: a header can announce any size, and send it back or on for ever.
+
+    Args:
+        path: the file.
+        most: bytes in one part.
+        end: bytes in all.
+
+    Raises:
+        ValueError: more is asked for, or what was there before.
+    """
+
+    def __init__(self, path: Path, most: int, end: int) -> None:
+        super().__init__(path)
+        self._most = most
+        self._end = end
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= self._most:
+            raise ValueError(f"a part of it announces {size} bytes")
+        content = super().read(size)
+        self._check_position(self.tell())
+        return content
+
+    def tell(self) -> int:
+        return super().seek(0, io.SEEK_CUR)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if offset < self.tell():
+            raise ValueError("a part of it leads back")
+        self._check_position(offset)
+        return super().seek(offset, whence)
+
+    def _check_position(self, position: int) -> None:
+        if position > self._end:
+            raise ValueError(f"it unpacks to at most {self._end:,} bytes, but this one goes beyond")
+
+
+def _unreadable(error: Exception) -> UserError:
+    return UserError(
+        f"data.root must be a folder or an archive, got one that cannot be read ({error}): correct the path or its "
+        "permissions"
+    )
 
 
 _REVIEW = re.compile(r"(train|test)/(neg|pos)/(\d{1,9})_(\d{1,3})\.txt")
@@ -236,15 +334,16 @@ def _decode(name: str, content: bytes) -> str:
 
 def _walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Review files below ``folder``, by half, class and numeric id."""
-    for half in ("train", "test"):
+    for half in HALVES:
         for name in ("neg", "pos"):
             try:
-                entries = {f"{half}/{name}/{entry.name}": entry for entry in os.scandir(folder / half / name)}
+                with os.scandir(folder / half / name) as found:
+                    entries = {f"{half}/{name}/{entry.name}": entry for entry in found if entry.is_file()}
             except OSError as error:
                 raise UserError(
                     f"{folder} must hold {half}/{name} ({error}): unpack the whole archive, or correct data.root"
                 ) from error
             yield from sorted(
-                ((key, entry) for key, entry in entries.items() if _REVIEW.fullmatch(key) and entry.is_file()),
+                ((key, entry) for key, entry in entries.items() if _REVIEW.fullmatch(key)),
                 key=lambda item: _parse(item[0]),
             )

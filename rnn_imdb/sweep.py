@@ -23,7 +23,7 @@ from rnn_imdb.command_line import is_sweep, parsed, readable, reads_overrides, s
 from rnn_imdb.config import check, check_values, conf_folder
 from rnn_imdb.console import as_command, one_line
 from rnn_imdb.errors import UserError
-from rnn_imdb.files import CONFIG, ERROR, read_yaml, write_atomically
+from rnn_imdb.files import CONFIG, ERROR, expand, read_yaml, write_atomically
 from rnn_imdb.foreign import check_sweep
 from rnn_imdb.identity import digest, reviews
 from rnn_imdb.lock import Busy
@@ -49,7 +49,7 @@ def prepare(arguments: list[str]) -> list[str]:
     chosen = [override.partition("=")[2].strip("'\"") for override in overrides if override.startswith("sweep=")]
     file = conf_folder() / "sweep" / f"{chosen[-1]}.yaml" if chosen else None
     if chosen and chosen[-1].endswith((".yaml", ".yml")):
-        file = Path(chosen[-1]).expanduser()
+        file = expand(chosen[-1])
         overrides = [override for override in overrides if not override.startswith("sweep=")]
         overrides.insert(0, f"sweep.name={_read(file)['name']}")
     if file is not None and file.is_file():

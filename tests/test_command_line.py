@@ -39,7 +39,8 @@ def test_home_is_expanded_where_the_shell_leaves_it() -> None:
         f"{home}/b=1",
         str(home),
     ]
-    assert compose("train", *readable(["data.root=~/é (1)"], several=False)).data.root == f"{home}/é (1)"
+    given = readable(["data=aclimdb", "data.root=~/é (1)"], several=False)
+    assert compose("train", *given).data.root == f"{home}/é (1)"
 
 
 def test_what_was_written_for_hydra_stays() -> None:

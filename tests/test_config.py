@@ -99,7 +99,6 @@ GOOD = [
     "data.vocabulary_size=65536",
     "data.vocabulary_size=3",
     "data.sequence_length=1",
-    "data.root=some/folder",
     "seed=0",
     "seed=4294967295",
     "test=false",
@@ -177,6 +176,8 @@ BAD = {
     "optimizer.learning_rate=fast": r"learning_rate must be a number above 0, at most 100\.0.*'fast'",
     "model.bias=maybe": r"model\.bias: Value 'maybe' is not a valid bool",
     "data.root=[1]": r"data\.root: Cannot convert 'list' to string",
+    "data.root=mine.csv": r"data=embedded reads .*got data\.root=mine\.csv: leave it out, or give data=aclimdb as well",
+    "data.reviews_per_class=40": r"data=embedded reads .*got data\.reviews_per_class=40",
     "data.root=${nothing}": r"data\.root: Interpolation key 'nothing' not found",
     # numbers
     "model.state_dim=0": rf"model\.state_dim {WHOLE} 1 to 4,096, got 0",
@@ -365,6 +366,13 @@ def test_what_a_command_does_not_have_is_no_hint(name: str, key: str) -> None:
 def test_every_synonym_stands_for_an_option() -> None:
     known = composed("train", "optimizer=adam")
     assert all(OmegaConf.select(known, key, default=...) is not ... for key in config._SYNONYMS.values())
+
+
+def test_a_run_that_goes_on_takes_its_data_along() -> None:
+    # whatever the default source, for the run has its own
+    assert composed("train", "resume=experiments/runs/mine", "data.root=moved").data.root == "moved"
+    with pytest.raises(UserError, match="data=embedded reads"):
+        composed("train", "resume=auto", "data.root=moved")
 
 
 def test_every_ruled_option_has_a_test() -> None:

@@ -1,7 +1,9 @@
 """Batches, their order, and how Lightning asks for them."""
 
+import pwd
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as L
@@ -16,6 +18,7 @@ from torch import Tensor
 from rnn_imdb import session
 from rnn_imdb.cache import Split
 from rnn_imdb.data import BatchSampler, IMDBDataModule, ReviewDataset
+from rnn_imdb.errors import UserError
 from rnn_imdb.text import Vocabulary, fit_length, keep_words
 
 SIZES = {"size": st.integers(1, 100), "batch_size": st.integers(1, 120)}
@@ -145,6 +148,39 @@ def test_a_given_vocabulary_is_used(small_data: dict[str, Any]) -> None:
     data = IMDBDataModule(**small_data, vocabulary=Vocabulary(["<pad>", "<unk>", "awful"]))
     assert data.vocabulary.words == ["<pad>", "<unk>", "awful"]
     assert data.split("test").tokens.max() == 2
+
+
+def test_a_cache_without_a_home_is_asked_for(small_data: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(*_: object) -> None:
+        raise KeyError("getpwuid(): uid not found: 1234")
+
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    with pytest.raises(UserError, match=r"the user's cache folder is not known \(.*\): set data\.cache_dir"):
+        IMDBDataModule()
+    assert IMDBDataModule(**small_data).split("train")
+    with pytest.raises(UserError, match=r"home of a known user, got ~/cache"):
+        IMDBDataModule(cache_dir="~/cache")
+
+
+@pytest.mark.parametrize(
+    ("few", "replicas", "name"),
+    [
+        ({"batch_size": 1}, 2, r"data\.batch_size .* 2 processes, got 1"),
+        ({"evaluation_batch_size": 3}, 4, r"data\.evaluation_batch_size .* 4 processes, got 3"),
+        ({"batch_size": 50, "evaluation_batch_size": 50}, 17, "the validation split .* 17 processes, got 16"),
+    ],
+)
+def test_no_process_is_left_without_a_review(
+    small_data: dict[str, Any], few: dict[str, int], replicas: int, name: str
+) -> None:
+    for rank in range(2):
+        data = IMDBDataModule(**{**small_data, **few})
+        data.trainer = SimpleNamespace(world_size=replicas, global_rank=rank)  # pyright: ignore[reportAttributeAccessIssue] all that is asked
+        # at the start, and in all processes
+        with pytest.raises(UserError, match=name):
+            data.train_dataloader()
 
 
 def test_the_cache_is_the_user_s_unless_told(small_data: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import tarfile
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -92,7 +93,79 @@ def test_root_falls_back_on_the_environment_then_on_data(small_archive: Path, mo
     assert root(None) == Path("data")
 
 
-@pytest.mark.parametrize("name", ["aclImdb_v1.tar.gz", "reviews.tgz"])
+@pytest.mark.parametrize("root", ["aclImdb", "aclImdb/aclImdb", "aclImdb/train", "aclImdb/test"])
+@pytest.mark.parametrize("linked", [False, True])
+def test_reviews_are_found_a_level_above_or_below(root: str, linked: bool, tmp_path: Path) -> None:
+    members = small_reviews()
+    if root == "aclImdb/aclImdb":
+        members, root = {f"aclImdb/{name}": text for name, text in members.items()}, "."
+    given = unpack(members, tmp_path / "data") / root
+    if linked:
+        (tmp_path / "link").symlink_to(given)
+        given = tmp_path / "link"
+    assert read(given) == expected_reviews()
+
+
+def test_a_folder_of_other_things_is_no_place_to_download_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("asks the network")
+
+    monkeypatch.setattr(reviews_module, "download", refuse)
+    for names in (["IMDB Dataset.csv"], ["pos", "neg"], ["aclImdb"], list("abcdefg")):
+        folder = tmp_path / names[0]
+        for name in names:
+            (folder / name).mkdir(parents=True)
+        found = ", ".join(sorted(names)[:5]) + (", …" if len(names) > 5 else "")
+        with pytest.raises(UserError, match=rf"must hold aclImdb/ .*but .*{names[0]} does not \(found: {found}\)"):
+            read(folder)
+    mistyped = tmp_path / "dta" / "imdb"
+    with pytest.raises(UserError, match=r"must lie in a folder that exists, got .*dta/imdb"):
+        read(mistyped)
+    assert not mistyped.parent.exists()
+
+
+@pytest.mark.parametrize("kind", ["fifo", "loose link", "loop"])
+def test_a_root_that_is_no_file_and_no_folder_is_reported(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "root"
+    if kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(path if kind == "loop" else tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"data\.root must be a folder or an archive, got .*root"):
+        read(path)
+
+
+@pytest.mark.parametrize("refused", ["is_file", "open", "iterdir"])
+def test_a_root_that_may_not_be_read_is_reported(
+    refused: str, small_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    # chmod does not bind root
+    monkeypatch.setattr(Path, refused, refuse)
+    source = AclImdbReviews(tmp_path if refused == "iterdir" else small_archive, REVIEWS_PER_CLASS)
+    with pytest.raises(UserError, match=r"one that cannot be read \(.*Permission denied.*permissions"):
+        source.fingerprint()
+
+
+def test_a_home_that_nobody_knows_is_reported() -> None:
+    with pytest.raises(UserError, match=r"home of a known user, got ~nosuchuser/x .*write it out"):
+        AclImdbReviews("~nosuchuser/x")
+
+
+@pytest.mark.parametrize(("option", "value"), [("root", "mine.csv"), ("reviews_per_class", 40)])
+def test_what_the_embedded_reviews_do_not_have_is_refused(
+    option: str, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=rf"got data\.{option}={value}: leave it out, or give data=aclimdb as well"):
+        make_source("embedded", **{option: value})  # pyright: ignore[reportArgumentType] one of two options
+    # it is there for all runs, whatever their data
+    monkeypatch.setenv("IMDB_ROOT", "elsewhere")
+    assert isinstance(make_source("embedded"), EmbeddedReviews)
+
+
+@pytest.mark.parametrize("name", ["aclImdb_v1.tar.gz", "reviews.tgz", "IMDB.csv"])
 def test_a_missing_archive_is_reported_and_not_downloaded(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"must exist where it names an archive, got .*{name}: correct the path"):
         read(tmp_path / name)
@@ -173,8 +246,13 @@ def stop(*_: object) -> None:
         (tarfile.REGTYPE, 0, {"GNU.sparse.size": "many"}),
         (tarfile.REGTYPE, 0, {"GNU.sparse.map": "1,2,x"}),
         (tarfile.GNUTYPE_SPARSE, 2**80, {}),
+        (tarfile.GNUTYPE_LONGNAME, 2**60, {}),
+        (tarfile.GNUTYPE_LONGNAME, 1_900_000_000, {}),
+        (tarfile.XHDTYPE, 2**60, {}),
+        (tarfile.REGTYPE, -1024, {}),
+        (tarfile.CONTTYPE, -(2**40), {}),
     ],
-    ids=["no size", "no map", "endless"],
+    ids=["no size", "no map", "endless", "vast name", "large name", "vast pax", "back", "far back"],
 )
 def test_a_header_made_to_confuse_is_refused(kind: bytes, size: int, pax: dict[str, str], tmp_path: Path) -> None:
     path = tmp_path / "a.tar.gz"
@@ -190,6 +268,46 @@ def test_a_header_made_to_confuse_is_refused(kind: bytes, size: int, pax: dict[s
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+
+
+def test_a_sparse_header_that_promises_another_is_refused(tmp_path: Path) -> None:
+    member = tarfile.TarInfo("aclImdb/train/neg/0_2.txt")
+    member.type = tarfile.GNUTYPE_SPARSE
+    header = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+    header[482] = 1
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(gzip.compress(bytes(header)))
+    with pytest.raises(UserError, match=r"must be a complete \.tar\.gz archive of aclImdb.*index out of range"):
+        read(path)
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_headers_of_headers_are_refused(kind: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        for _ in range(1200):
+            member = tarfile.TarInfo("././@LongLink")
+            member.type, member.size = kind, 10
+            archive.addfile(member, io.BytesIO(b"10 path=a\n"))
+    with pytest.raises(UserError, match=r"must be a complete \.tar\.gz archive of aclImdb.*recursion"):
+        read(path)
+
+
+def test_an_archive_takes_little_memory_however_much_it_unpacks_to(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        header = tarfile.TarInfo("aclImdb/other").tobuf()
+        for _ in range(40):
+            file.write(header * 1000)
+        for _ in range(100):
+            file.write(bytes(1 << 20))
+    tracemalloc.start()
+    with pytest.raises(UserError, match="must hold 40 reviews"):
+        read(path)
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -292,9 +410,9 @@ def test_paths_links_and_devices_are_neither_written_nor_followed(
 def test_the_fingerprint_tells_changed_reviews(form: str, tmp_path: Path) -> None:
     source = AclImdbReviews(place(form, small_reviews(), tmp_path), REVIEWS_PER_CLASS)
     first = source.fingerprint()
-    assert source.fingerprint() == first
-    place(form, small_reviews() | {"aclImdb/train/pos/3_9.txt": b"changed"}, tmp_path)
-    assert source.fingerprint() != first
+    root = place(form, small_reviews() | {"aclImdb/train/pos/3_9.txt": b"changed"}, tmp_path)
+    assert AclImdbReviews(root, REVIEWS_PER_CLASS).fingerprint() != first
+    assert source.fingerprint() == first, "it is computed once"
 
 
 @pytest.mark.parametrize("form", FORMS)
