@@ -4,7 +4,7 @@ import errno
 import hashlib
 import json
 import shutil
-import tempfile
+import uuid
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from rnn_imdb.reviews import Review, Source
 from rnn_imdb.text import Vocabulary, fit_length, tokenize
 
 SPLITS = ("train", "validation", "test")
+PARTS = ("tokens", "labels", "ids")
 # raise when the encoding or the layout of the cache changes
 FORMAT = 3
 
@@ -62,20 +63,20 @@ def encoded_reviews(
         vocabulary: words to encode with; where None, the most frequent words of the training split.
 
     Raises:
-        UserError: the reviews cannot be read, or the cache cannot be written.
+        UserError: the reviews or their cache cannot be read, or the cache cannot be written.
     """
     key = {"format": FORMAT, "source": source.fingerprint(), **asdict(encoding)}
     if vocabulary is not None:
         # the vocabulary that this source would build itself is the common case, and shares its cache
-        own = _open(cache_dir / _name(key))
+        own = _open(cache_dir / _name(key), key)
         if own is not None and own.vocabulary.words == vocabulary.words:
             return own
         key["vocabulary"] = _words_digest(vocabulary.words)
     folder = cache_dir / _name(key)
-    found = _open(folder)
+    found = _open(folder, key)
     if found is None:
         _write(folder, encode(source, encoding, vocabulary), key)
-        found = _open(folder)
+        found = _open(folder, key)
     if found is None:
         raise UserError(f"the cache {folder} is damaged and cannot be replaced: remove it, or set data.cache_dir")
     return found
@@ -180,12 +181,14 @@ def _write(folder: Path, encoded: EncodedReviews, key: dict[str, object]) -> Non
     """Write all or nothing: the folder gets its name only when it is complete."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        # mkdtemp's would be closed to all others, who may share the caches
+        temporary = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
+        temporary.mkdir()
         try:
             digests = {}
             for name, values in _files(encoded).items():
                 np.save(temporary / f"{name}.npy", values)
-                digests[name] = _digest(temporary / f"{name}.npy")
+                digests[name] = hashlib.sha256((temporary / f"{name}.npy").read_bytes()).hexdigest()
             words = encoded.vocabulary.words
             meta = {"key": key, "sha256": digests, "vocabulary": words, "vocabulary_sha256": _words_digest(words)}
             (temporary / "meta.json").write_text(json.dumps(meta))
@@ -213,31 +216,58 @@ def _load(path: Path) -> np.ndarray:
     return np.asarray(np.load(path, mmap_mode="r"))
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def _words_digest(words: list[str]) -> str:
     return hashlib.sha256("\n".join(words).encode()).hexdigest()
 
 
-def _open(folder: Path) -> EncodedReviews | None:
-    """The cache in ``folder``; None where there is none, or where it was damaged and is now removed."""
-    if not folder.is_dir():
-        return None
+def _open(folder: Path, key: dict[str, object]) -> EncodedReviews | None:
+    """The cache of ``key`` in ``folder``; None where there is none, or where it was damaged and is now removed.
+
+    Raises:
+        UserError: it cannot be read, which says nothing about what it holds.
+    """
     try:
-        meta = json.loads((folder / "meta.json").read_text())
-        for name, digest in meta["sha256"].items():
-            if _digest(folder / f"{name}.npy") != digest:
-                raise ValueError(f"{name}.npy has changed")
-        if _words_digest(meta["vocabulary"]) != meta["vocabulary_sha256"]:
-            raise ValueError("the vocabulary has changed")
-        splits = {
-            split: Split(*(_load(folder / f"{split}_{part}.npy") for part in ("tokens", "labels", "ids")))
-            for split in SPLITS
-        }
-        return EncodedReviews(splits, Vocabulary(meta["vocabulary"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+        if not folder.is_dir():
+            return None
+        return _read(folder, key)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError) as error:
         print(f"the cache {folder} is damaged ({error}) and is built again")
         shutil.rmtree(folder, ignore_errors=True)
         return None
+    except OSError as error:
+        raise UserError(
+            f"the cache {folder} cannot be read ({error}): mend that, or set data.cache_dir to another folder"
+        ) from error
+
+
+def _read(folder: Path, key: dict[str, object]) -> EncodedReviews:
+    """The cache of ``key`` in ``folder``. Raises one of the errors that :func:`_open` lists where it is damaged."""
+    meta = json.loads(_content(folder / "meta.json"))
+    if meta["key"] != key:
+        raise ValueError("it is of other reviews")
+    vocabulary = Vocabulary(meta["vocabulary"])
+    if _words_digest(vocabulary.words) != meta["vocabulary_sha256"]:
+        raise ValueError("the vocabulary has changed")
+    splits = {}
+    for name in SPLITS:
+        for part in PARTS:
+            if hashlib.sha256(_content(folder / f"{name}_{part}.npy")).hexdigest() != meta["sha256"][f"{name}_{part}"]:
+                raise ValueError(f"{name}_{part}.npy has changed")
+        split = Split(*(_load(folder / f"{name}_{part}.npy") for part in PARTS))
+        size = len(split.labels)
+        expected = {"tokens": ((size, key["sequence_length"]), "uint16"), "labels": ((size,), "uint8")}
+        expected["ids"] = ((size,), "uint64")
+        if {part: (array.shape, array.dtype.name) for part, array in vars(split).items()} != expected:
+            raise ValueError(f"the arrays of {name} do not fit each other")
+        # C reads a row of the embedding for each
+        if not size or split.tokens.max() >= len(vocabulary) or split.labels.max() > 1:
+            raise ValueError(f"the arrays of {name} hold what is no review")
+        splits[name] = split
+    return EncodedReviews(splits, vocabulary)
+
+
+def _content(path: Path) -> bytes:
+    # opening a pipe would wait for ever
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path.name} is no file")
+    return path.read_bytes()

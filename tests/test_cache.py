@@ -1,9 +1,12 @@
 """Encoded once, found again, never half written."""
 
 import errno
+import hashlib
 import json
 import multiprocessing
+import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -268,11 +271,11 @@ def test_a_file_in_place_of_the_folder_is_reported(source: AclImdbReviews, tmp_p
 def test_a_folder_that_cannot_be_written_is_reported(
     source: AclImdbReviews, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(**options: object) -> str:
-        raise PermissionError(errno.EACCES, "Permission denied", str(options["dir"]))
+    def refuse(path: Path, **_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     # chmod does not bind root
-    monkeypatch.setattr(cache.tempfile, "mkdtemp", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(UserError, match=r"cannot be written to .*Permission denied.*set data\.cache_dir"):
         encoded_reviews(source, SMALL, tmp_path)
 
@@ -287,10 +290,28 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def change_a_word(path: Path) -> None:
+def change(path: Path, **values: Any) -> None:
     meta = json.loads(path.read_text())
-    meta["vocabulary"][5] = "changed"
-    path.write_text(json.dumps(meta))
+    path.write_text(json.dumps(meta | values))
+
+
+def change_a_word(path: Path) -> None:
+    words = json.loads(path.read_text())["vocabulary"]
+    words[5] = "changed"
+    change(path, vocabulary=words)
+
+
+def save(path: Path, edit: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Write another array, with the digest that belongs to it."""
+    np.save(path, edit(np.load(path)))
+    meta = path.with_name("meta.json")
+    digests = json.loads(meta.read_text())["sha256"]
+    change(meta, sha256=digests | {path.stem: hashlib.sha256(path.read_bytes()).hexdigest()})
+
+
+def become_a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
 
 
 @pytest.mark.parametrize(
@@ -308,6 +329,20 @@ def change_a_word(path: Path) -> None:
         ("meta.json", lambda path: path.write_text("[]")),
         ("meta.json", lambda path: path.write_text('{"sha256": [], "vocabulary": []}')),
         ("meta.json", change_a_word),
+        ("meta.json", lambda path: path.write_text("[" * 10_000)),
+        ("meta.json", lambda path: path.write_text("1" * 10_000)),
+        ("meta.json", lambda path: change(path, key="other")),
+        ("meta.json", lambda path: change(path, sha256=3)),
+        ("meta.json", lambda path: change(path, vocabulary=list(range(30)))),
+        ("meta.json", lambda path: change(path, vocabulary=[["<pad>"], {}])),
+        ("meta.json", become_a_pipe),
+        ("test_ids.npy", become_a_pipe),
+        ("train_tokens.npy", lambda path: save(path, lambda tokens: tokens + np.uint16(30))),
+        ("train_tokens.npy", lambda path: save(path, lambda tokens: tokens[:, :-1])),
+        ("train_tokens.npy", lambda path: save(path, lambda tokens: tokens.astype(np.int64))),
+        ("test_tokens.npy", lambda path: save(path, lambda tokens: tokens[:-1])),
+        ("test_labels.npy", lambda path: save(path, lambda labels: labels + np.uint8(1))),
+        ("test_labels.npy", lambda path: save(path, lambda labels: labels.astype(object))),
     ],
 )
 def test_a_damaged_cache_is_announced_and_built_again(
@@ -324,6 +359,48 @@ def test_a_damaged_cache_is_announced_and_built_again(
     assert_equal(encoded_reviews(source, SMALL, tmp_path), encode(source, SMALL))
     assert capsys.readouterr().out == "", "once is enough"
     assert caches(tmp_path) == [folder.name]
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EACCES, errno.EIO])
+@pytest.mark.parametrize("function", ["read_bytes", "is_dir"])
+def test_a_cache_that_cannot_be_read_is_not_called_damaged(
+    source: AclImdbReviews, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, function: str
+) -> None:
+    encoded_reviews(source, SMALL, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.glob("*/*")}
+
+    def refuse(path: Path) -> bytes:
+        raise OSError(code, os.strerror(code), str(path))
+
+    monkeypatch.setattr(Path, function, refuse)
+    source.fingerprint()
+    with pytest.raises(UserError, match=rf"cache .* cannot be read \(.*{os.strerror(code)}.*set data\.cache_dir"):
+        encoded_reviews(source, SMALL, tmp_path)
+    monkeypatch.undo()
+    assert {path: path.read_bytes() for path in tmp_path.glob("*/*")} == before
+
+
+def test_a_cache_is_open_to_those_whom_the_umask_lets_in(source: AclImdbReviews, tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        encoded_reviews(source, SMALL, tmp_path / "cache")
+    finally:
+        os.umask(before)
+    (folder,) = (tmp_path / "cache").iterdir()
+    assert folder.stat().st_mode & 0o777 == 0o750
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o640}
+
+
+def test_a_link_in_place_of_a_cache_is_left_alone(source: AclImdbReviews, tmp_path: Path) -> None:
+    encoded_reviews(source, SMALL, tmp_path / "cache")
+    (folder,) = (tmp_path / "cache").iterdir()
+    (folder / "meta.json").write_text("{}")
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    before = caches(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"cannot be (replaced|written)"):
+        encoded_reviews(source, SMALL, tmp_path / "cache")
+    assert caches(tmp_path / "elsewhere") == before
 
 
 def test_a_damaged_cache_that_cannot_be_removed_is_reported(
