@@ -93,7 +93,7 @@ def encode(source: Source, encoding: Encoding, vocabulary: Vocabulary | None = N
     # words are numbered as they come, so that 50,000 tokenised reviews take 60 MB instead of 1 GB
     numbers: dict[str, int] = {}
     tokenised: list[np.ndarray] = []
-    for review in tqdm(reviews, desc="encoding reviews", unit="review", leave=False):
+    for review in tqdm(reviews, desc="encoding reviews", unit="review", leave=False, disable=None):
         row = [numbers.setdefault(token, len(numbers)) for token in tokenize(review.text)]
         tokenised.append(np.array(row, dtype=np.uint32))
     words = list(numbers)

@@ -8,9 +8,10 @@ from typing import Any
 import lightning.pytorch as L
 import numpy as np
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from rnn_imdb import session
-from rnn_imdb.build import build_data
+from rnn_imdb.build import build_data, refusals
 from rnn_imdb.callbacks.bars import Bars
 from rnn_imdb.checkpoint import Checkpoint, open_checkpoint
 from rnn_imdb.errors import UserError
@@ -54,18 +55,19 @@ def evaluate(
     reviews = build_data(settings, vocabulary=opened.vocabulary)
     if split != "train":
         _refuse_training_reviews(opened, reviews.split(split).ids, split)
-    trainer = L.Trainer(
-        accelerator=accelerator,
-        devices=1,
-        precision=opened.config["trainer"]["precision"],
-        # one process, also in a job of several
-        plugins=[LightningEnvironment()],
-        logger=False,
-        callbacks=[Bars()],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-    )
+    with refusals(MisconfigurationException, ImportError, RuntimeError, TypeError, ValueError):
+        trainer = L.Trainer(
+            accelerator=accelerator,
+            devices=1,
+            precision=opened.config["trainer"]["precision"],
+            # one process, also in a job of several
+            plugins=[LightningEnvironment()],
+            logger=False,
+            callbacks=[Bars()],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+        )
     scored = trainer.test(module, reviews.loader(split), verbose=False)[0]
     metrics = {name.replace("test/", f"{split}/"): value for name, value in scored.items()}
     print(f"{split} of {settings['source']}, {len(reviews.split(split).labels):,} reviews: ", end="")

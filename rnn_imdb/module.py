@@ -66,9 +66,9 @@ class SentimentModule(L.LightningModule):
     """Binary cross-entropy on the logit, and metrics over whole epochs.
 
     Logged: ``train/loss_step`` by step; ``loss`` and ``accuracy`` of ``train``, ``validation`` and ``test`` by
-    epoch, and ``learning_rate``; ``test`` adds AUROC, F1 (both NaN where all reviews are of one class) and the expected
-    calibration error (15 bins). Training figures are those of the running epoch, each batch scored before its own
-    update, as Keras shows them.
+    epoch, and the ``learning_rate`` of its last step; ``test`` adds AUROC, F1 (both NaN where all reviews are of one
+    class) and the expected calibration error (15 bins). Training figures are those of the running epoch, each batch
+    scored before its own update, as Keras shows them.
 
     Args:
         classifier: tokens (B, T) → logits (B,).
@@ -149,11 +149,18 @@ class SentimentModule(L.LightningModule):
         loss = self._loss.item()
         if not math.isfinite(loss):
             norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
+            # nothing was learned before the first step
+            remedy = (
+                "lower optimizer.learning_rate, or set trainer.gradient_clip_val=1.0"
+                if self.global_step
+                else "leave model.spectral_radius and trainer.precision to their defaults"
+            )
             raise UserError(
                 f"the training loss must be finite, but it is {loss} at step {self.global_step} "
-                f"(learning rate {optimizer.param_groups[0]['lr']:g}, gradient norm {norm.item():g}): lower "
-                "optimizer.learning_rate, or set trainer.gradient_clip_val=1.0"
+                f"(learning rate {optimizer.param_groups[0]['lr']:g}, gradient norm {norm.item():g}): {remedy}"
             )
+        # a schedule has moved on by the end of the epoch
+        self._rate = optimizer.param_groups[0]["lr"]
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
             # Lightning's own way costs a millisecond
             self._write({"train/loss_step": loss}, self.global_step)
@@ -174,7 +181,7 @@ class SentimentModule(L.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         figures = self._log_epoch("train", logger=False)
-        figures["learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        figures["learning_rate"] = self._rate
         # Lightning would write these only after the epoch's checkpoint, and a kill in between would lose them
         self._write(figures, self.global_step - 1)
 
@@ -214,7 +221,12 @@ class SentimentModule(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         module, name = OPTIMIZERS[self.optimizer]
         kind = getattr(import_module(module), name)
-        optimizer = kind(self.parameters(), lr=self.learning_rate, **self.optimizer_options)
+        try:
+            optimizer = kind(self.parameters(), lr=self.learning_rate, **self.optimizer_options)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise UserError(
+                f"the options of optimizer must be such that {name} accepts them, but it says: {error}", exit_code=2
+            ) from error
         if self.schedule == "constant":
             return optimizer
         factor, steps = make_schedule(self.schedule), self.trainer.estimated_stepping_batches

@@ -203,7 +203,8 @@ class AclImdbReviews:
         path = self._locate()
         raw = self._read_archive(path) if path.is_file() else self._read_folder(path)
         numbered: dict[tuple[str, int, int], Review] = {}
-        with tqdm(raw, desc="reading reviews", total=4 * self.reviews_per_class, unit="review", leave=False) as bar:
+        total = 4 * self.reviews_per_class
+        with tqdm(raw, desc="reading reviews", total=total, unit="review", leave=False, disable=None) as bar:
             for name, content in bar:
                 half, label, number = _parse(name)
                 numbered[half, label, number] = Review(_decode(name, content), label, half)

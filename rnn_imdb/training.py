@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
+from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
@@ -147,7 +148,7 @@ def _refuse_used(folder: Path) -> None:
     """A new run writes over nothing."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        used = any(path.name != LOCK for path in folder.iterdir())
+        used = any(path.name not in (LOCK, *_of_hydra()) for path in folder.iterdir())
     except OSError as error:
         raise UserError(
             f"the run folder {folder} cannot be written ({error}): name another with hydra.run.dir"
@@ -158,6 +159,16 @@ def _refuse_used(folder: Path) -> None:
             "another folder (resume=FOLDER continues a run)",
             exit_code=2,
         )
+
+
+def _of_hydra() -> list[str]:
+    """What Hydra itself has just written into the run folder: its configurations and its logs."""
+    if not HydraConfig.initialized():
+        return []
+    hydra = HydraConfig.get()
+    handlers = [*hydra.job_logging.get("handlers", {}).values(), *hydra.hydra_logging.get("handlers", {}).values()]
+    logs = [Path(handler.filename).name for handler in handlers if "filename" in handler]
+    return logs if hydra.output_subdir is None else [*logs, hydra.output_subdir]
 
 
 def _keep_config(folder: Path, config: DictConfig) -> None:

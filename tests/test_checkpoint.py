@@ -425,3 +425,13 @@ def test_missing_checkpoints_are_named(tmp_path: Path) -> None:
         open_checkpoint(tmp_path / "gone.ckpt")
     with pytest.raises(UserError, match=r"a run folder must hold checkpoints/best.ckpt"):
         open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(("accelerator", "message"), [("gpu", "gpu|GPU|cuda|CUDA"), ("cpus", "cpus")])
+def test_evaluation_on_a_device_that_is_not_there_is_a_clear_error(
+    trained: Path, accelerator: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(UserError, match=rf"must have arguments that Lightning accepts, .*({message})") as caught:
+        evaluate(trained, accelerator=accelerator)
+    assert caught.value.exit_code == 2

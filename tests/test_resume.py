@@ -498,6 +498,44 @@ def test_loss_that_is_not_finite_ends_the_run_with_a_remedy(
     assert open_checkpoint(tmp_path / "run" / LAST).step == 4
 
 
+def test_loss_that_is_not_finite_at_the_first_step_is_not_put_down_to_the_learning_rate(
+    small_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, step=0)
+    message = r"is nan at step 0 .*: leave model\.spectral_radius and trainer\.precision to their defaults$"
+    with pytest.raises(UserError, match=message):
+        train(compose("train", *small_overrides, "model.scan=reference"), tmp_path / "run")
+
+
+def test_run_that_had_stopped_early_when_it_was_interrupted_does_not_train_on(
+    small_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rnn_imdb import training
+
+    # no later epoch improves by so much
+    stopping = ("+callbacks.early_stopping.min_delta=9", "callbacks.early_stopping.patience=1", "test=false")
+    config = compose("train", *small_overrides, *OPTIONS, *stopping)
+    train(config, tmp_path / "whole")
+    write = training.write_atomically
+
+    def interrupted_at_the_end(path: Path, content: bytes) -> None:
+        if path.name == "metrics.json":
+            raise Interrupted(signal.SIGTERM)
+        write(path, content)
+
+    monkeypatch.setattr(training, "write_atomically", interrupted_at_the_end)
+    with pytest.raises(Interrupted):
+        train(config, tmp_path / "run")
+    monkeypatch.setattr(training, "write_atomically", write)
+    continue_later(config, tmp_path / "run")
+    assert metrics(tmp_path / "run")["epochs"] == 2
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+    # one that is to have more epochs does
+    config.trainer.max_epochs = 5
+    train(config, tmp_path / "run", resuming=True)
+    assert metrics(tmp_path / "run")["epochs"] > 2
+
+
 def poison(patch: pytest.MonkeyPatch, step: int) -> None:
     """A NaN in the weights from ``step`` on."""
     from rnn_imdb.module import SentimentModule

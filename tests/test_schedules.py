@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import compose
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn import functional as F
 
 from rnn_imdb import resume
@@ -62,8 +63,11 @@ def learning_rates(
     """The learning rate of each training step."""
     rates: list[float] = []
 
+    before = SentimentModule.on_before_optimizer_step
+
     def note(self: SentimentModule, optimizer: torch.optim.Optimizer) -> None:
         rates.append(optimizer.param_groups[0]["lr"])
+        before(self, optimizer)
 
     monkeypatch.setattr(SentimentModule, "on_before_optimizer_step", note)
     train(compose("train", *small_overrides, *QUICK, "test=false", *options), folder)
@@ -76,6 +80,9 @@ def test_each_step_has_its_own_learning_rate(
     # 4 batches in an epoch
     rates = learning_rates(small_overrides, tmp_path / "linear", monkeypatch, "optimizer.schedule=linear")
     assert rates == pytest.approx([0.01 * (1 - step / 12) for step in range(12)])
+    # an epoch shows the rate of its last step
+    events = EventAccumulator(str(tmp_path / "linear")).Reload()
+    assert [event.value for event in events.Scalars("learning_rate")] == pytest.approx(rates[3::4])
     options = ["optimizer.schedule=cosine", "trainer.accumulate_grad_batches=2"]
     rates = learning_rates(small_overrides, tmp_path / "cosine", monkeypatch, *options)
     assert rates == pytest.approx([0.005 * (1 + np.cos(np.pi * step / 6)) for step in range(6)])

@@ -39,7 +39,7 @@ def measure(batch_sizes: Sequence[int], state_dims: Sequence[int], length: int, 
             if error > TOLERANCE:
                 raise UserError(f"{backend} must agree with float64, but at H={state} its error is {error:.1e}")
     rows: list[Row] = []
-    for batch, state in tqdm(shapes, desc="measuring", unit="shape", leave=False):
+    for batch, state in tqdm(shapes, desc="measuring", unit="shape", leave=False, disable=None):
         rows += _measure(_Case(batch, length, state, device), _backends(device, state), seconds)
     return rows
 

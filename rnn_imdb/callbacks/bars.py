@@ -21,8 +21,8 @@ class Bars(L.Callback):
         self._shown = 0.0
 
     def _open(self, description: str, batches: float) -> None:
-        # of several processes, one speaks for all
-        options: dict[str, Any] = {"leave": False, "dynamic_ncols": True, "disable": not is_leader()}
+        # of several processes, one speaks for all; None means where there is no terminal
+        options: dict[str, Any] = {"leave": False, "dynamic_ncols": True, "disable": None if is_leader() else True}
         self._bars.append(tqdm(total=int(batches), desc=description, unit="batch", **options))
 
     def _close(self) -> None:

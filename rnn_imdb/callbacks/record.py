@@ -31,10 +31,14 @@ class Record(L.Callback):
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.flush()
-        checkpoint["rnn_imdb"] = self.content
+        checkpoint["rnn_imdb"] = self.content | {"stopped": trainer.should_stop}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        # Lightning forgets the best epoch of a folder that was moved, and a worse one would take its place
+        # Lightning does not remember that a run has stopped early; one that is to have more epochs trains on
+        own = checkpoint["rnn_imdb"]
+        stopped = own.get("stopped", False) and own["config"]["trainer"]["max_epochs"] == trainer.max_epochs
+        trainer.should_stop = stopped  # pyright: ignore[reportAttributeAccessIssue]
+        # nor the best epoch of a folder that was moved, and a worse one would take its place
         states = checkpoint["callbacks"]
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.state_key in states:
