@@ -183,12 +183,17 @@ class IMDBDataModule(L.LightningDataModule):
         split = self.split(name)
         size = self.batch_size if shuffled else self.evaluation_batch_size
         replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        self._check_shares(replicas)
+        self.check_shares(replicas)
         seed = self.seed if shuffled else None
         sampler = BatchSampler(len(split.labels), size, seed, replicas=replicas, rank=rank)
         return DataLoader(ReviewDataset(split), sampler=sampler, batch_size=None)
 
-    def _check_shares(self, replicas: int) -> None:
+    def check_shares(self, replicas: int) -> None:
+        """Refuse, before anything is trained, what would leave one of ``replicas`` processes without a review.
+
+        Raises:
+            UserError: a batch or a split is smaller than that.
+        """
         sizes = {"data.batch_size": self.batch_size, "data.evaluation_batch_size": self.evaluation_batch_size}
         sizes |= {f"the {name} split": len(self.split(name).labels) for name in SPLITS}
         for name, size in sizes.items():

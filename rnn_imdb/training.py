@@ -98,6 +98,7 @@ def _train(config: DictConfig, folder: Path, work: Path) -> dict[str, Any]:
         checkpoints=work / LAST.parent,
         purge_step=last[0].step if last else None,
     )
+    data.check_shares(trainer.world_size)
     if source and last:
         continuation.check(source, last, config, data, module, trainer)
     # refused by all processes, shown by one
