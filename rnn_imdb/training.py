@@ -19,6 +19,7 @@ from rnn_imdb.callbacks.record import Record
 from rnn_imdb.callbacks.table import EpochTable
 from rnn_imdb.checkpoint import open_checkpoint, record
 from rnn_imdb.continuation import REVIEWS, digest_of_reviews
+from rnn_imdb.curves import keep_rows
 from rnn_imdb.errors import UserError
 from rnn_imdb.evaluation import format_metrics
 from rnn_imdb.files import BEST, CONFIG, GROWING, LAST, METRICS, VERSIONS, write_atomically
@@ -101,6 +102,8 @@ def _train(config: DictConfig, folder: Path, work: Path) -> dict[str, Any]:
     data.check_shares(trainer.world_size)
     if source and last:
         continuation.check(source, last, config, data, module, trainer)
+    if is_leader():
+        keep_rows(trainer.loggers, last[0].step if last else 0)
     # refused by all processes, shown by one
     text = summary(config, data, module.classifier, trainer.strategy.root_device, parameter_dtype(trainer), folder)
     if trainer.is_global_zero:

@@ -507,6 +507,25 @@ def test_loss_that_is_not_finite_at_the_first_step_is_not_put_down_to_the_learni
         train(compose("train", *small_overrides, "model.scan=reference"), tmp_path / "run")
 
 
+def test_csv_keeps_the_rows_of_the_epochs_before_an_interruption(small_overrides: list[str], tmp_path: Path) -> None:
+    config = compose("train", *small_overrides, *OPTIONS, "logger=csv", "trainer.log_every_n_steps=1", "test=false")
+    train(config, tmp_path / "whole")
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 11)
+        with pytest.raises(Interrupted):
+            train(config, tmp_path / "run")
+    path, whole = (tmp_path / name / "csv" / "metrics.csv" for name in ("run", "whole"))
+    # a kill in the middle of a row
+    with path.open("a") as file:
+        file.write("2,,8")
+    train(config, tmp_path / "run", resuming=True)
+    assert path.read_text() == whole.read_text()
+    # a finished run that trains on keeps them too
+    config.trainer.max_epochs = 5
+    train(config, tmp_path / "run", resuming=True)
+    assert path.read_text().startswith(whole.read_text())
+
+
 def test_run_that_had_stopped_early_when_it_was_interrupted_does_not_train_on(
     small_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,8 @@ class Record(L.Callback):
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.flush()
+            else:
+                logger.save()
         checkpoint["rnn_imdb"] = self.content | {"stopped": trainer.should_stop}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
