@@ -17,12 +17,12 @@ from rnn_imdb.build import build_data, build_module, build_trainer, parameter_dt
 from rnn_imdb.callbacks.epoch_seed import EpochSeed
 from rnn_imdb.callbacks.record import Record
 from rnn_imdb.callbacks.table import EpochTable
-from rnn_imdb.checkpoint import open_checkpoint, record
+from rnn_imdb.checkpoint import Checkpoint, load, open_checkpoint, read_checkpoint, record
 from rnn_imdb.continuation import REVIEWS, digest_of_reviews
 from rnn_imdb.curves import keep_rows
 from rnn_imdb.errors import UserError
 from rnn_imdb.evaluation import format_metrics
-from rnn_imdb.files import BEST, CONFIG, GROWING, LAST, METRICS, VERSIONS, write_atomically
+from rnn_imdb.files import BEST, CONFIG, GROWING, LAST, METRICS, VERSIONS, find_checkpoint, write_atomically
 from rnn_imdb.identity import short
 from rnn_imdb.lock import LOCK, locked
 from rnn_imdb.processes import is_leader, together
@@ -119,7 +119,7 @@ def _train(config: DictConfig, folder: Path, work: Path) -> dict[str, Any]:
     named, work = work, trainer.strategy.broadcast(work)
     if named != work:
         named.rmdir()
-    best = open_checkpoint(work)
+    best = _best(work, table.rows)
     metrics: dict[str, Any] = {name: value for name, value in table.rows[best.epoch].items() if "/" in name}
     if config.test:
         module.classifier.load_state_dict(best.weights)
@@ -146,6 +146,23 @@ def _train(config: DictConfig, folder: Path, work: Path) -> dict[str, Any]:
             shutil.rmtree(work)
         print(next_steps(folder))
     return metrics
+
+
+def _best(work: Path, rows: list[dict[str, float]]) -> Checkpoint:
+    """The best checkpoint of the run whose epochs are ``rows``.
+
+    Raises:
+        UserError: another lies in its place.
+    """
+    content = load(find_checkpoint(work))
+    best = read_checkpoint(work / BEST, content)
+    found = content["callbacks"].get(EpochTable().state_key, {}).get("rows")
+    if json.dumps(found) != json.dumps(rows[: best.epoch + 1]):
+        raise UserError(
+            f"{work / BEST} must be of one of the run's epochs, but its figures are of another history: put the run's "
+            "own back and give resume=RUN, or start a new run"
+        )
+    return best
 
 
 def _refuse_used(folder: Path) -> None:

@@ -526,6 +526,23 @@ def test_csv_keeps_the_rows_of_the_epochs_before_an_interruption(small_overrides
     assert path.read_text().startswith(whole.read_text())
 
 
+def test_best_checkpoint_of_another_history_is_not_scored(
+    undisturbed: Path, small_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lightning.pytorch import Trainer
+
+    fit = Trainer.fit
+
+    def replaced(self: Trainer, *arguments: Any, **options: Any) -> None:
+        fit(self, *arguments, **options)
+        (tmp_path / "run" / BEST).write_bytes((undisturbed / BEST).read_bytes())
+
+    monkeypatch.setattr(Trainer, "fit", replaced)
+    with pytest.raises(UserError, match=r"best\.ckpt must be of one of the run's epochs, but .* another history"):
+        train(compose("train", *small_overrides, *OPTIONS, "seed=1"), tmp_path / "run")
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
 def test_run_that_had_stopped_early_when_it_was_interrupted_does_not_train_on(
     small_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
