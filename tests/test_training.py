@@ -24,11 +24,12 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from rnn_imdb import session
 from rnn_imdb.build import build_data, build_module, build_trainer
 from rnn_imdb.cache import SPLITS
+from rnn_imdb.classifier import ReviewClassifier
 from rnn_imdb.config import conf_folder
 from rnn_imdb.data import BatchSampler, ReviewDataset
 from rnn_imdb.errors import UserError
 from rnn_imdb.files import BEST, LAST
-from rnn_imdb.module import Outputs
+from rnn_imdb.module import Outputs, SentimentModule
 from rnn_imdb.results import read_jobs, write_csv
 from rnn_imdb.training import train
 
@@ -192,9 +193,10 @@ def test_what_hydra_wrote_is_no_run(run: Train, tmp_path: Path, monkeypatch: pyt
         run(folder="used")
 
 
-def test_options_that_an_optimizer_refuses_are_a_clear_error(run: Train) -> None:
+def test_options_that_an_optimizer_refuses_are_a_clear_error() -> None:
+    module = SentimentModule(ReviewClassifier(), optimizer="sgd", optimizer_options={"nesterov": True, "momentum": 0.0})
     with pytest.raises(UserError, match=r"such that SGD accepts them, but it says: Nesterov") as caught:
-        run("optimizer=sgd", "optimizer.nesterov=true", "optimizer.momentum=0")
+        module.configure_optimizers()
     assert caught.value.exit_code == 2
 
 
