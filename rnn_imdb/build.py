@@ -1,16 +1,19 @@
 """From a configuration to the objects of a training."""
 
-from collections.abc import Iterator, Mapping
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 import lightning.pytorch as L
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch import callbacks as lightning_callbacks
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.profilers import PassThroughProfiler
 from omegaconf import DictConfig
@@ -24,6 +27,7 @@ from rnn_imdb.errors import UserError
 from rnn_imdb.files import BEST
 from rnn_imdb.module import SentimentModule
 from rnn_imdb.processes import check_processes, slurm
+from rnn_imdb.refused import CALLBACKS
 from rnn_imdb.text import Vocabulary
 
 
@@ -68,6 +72,10 @@ def leave_out_empty_hooks(callback: L.Callback) -> None:
             setattr(callback, name, None)
 
 
+# what Lightning raises where it refuses its arguments, and Hydra where a class does
+REFUSALS = (MisconfigurationException, InstantiationException, ImportError, RuntimeError, TypeError, ValueError)
+
+
 @contextmanager
 def refusals(*errors: type[Exception]) -> Iterator[None]:
     """Turn ``errors``, by which Lightning or Hydra refuse their arguments, into a UserError."""
@@ -79,6 +87,86 @@ def refusals(*errors: type[Exception]) -> Iterator[None]:
             f"{error.__cause__ or error}",
             exit_code=2,
         ) from error
+
+
+# annotation of an argument -> types of the values that a configuration may give, and what they are called
+_PLAIN: dict[Any, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), "true or false"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    str: ((str,), "a text"),
+    NoneType: ((NoneType,), "null"),
+}
+
+
+def make(config: DictConfig, group: str, **further: Any) -> list[Any]:
+    """The objects of a group such as ``callbacks``, whose entries name a class and its arguments; null means off.
+
+    Raises:
+        UserError: an entry names no class, or gives a list for a number.
+    """
+    made = []
+    for name, entry in config[group].items():
+        if entry is None:
+            continue
+        if not isinstance(entry, DictConfig) or "_target_" not in entry:
+            raise UserError(
+                f"{group}.{name} must have a _target_, the class to make, or be null, got {entry}: {group} has "
+                f"{', '.join(map(str, config[group]))}",
+                exit_code=2,
+            )
+        with refusals(*REFUSALS):
+            for option, parameter in inspect.signature(get_class(entry._target_)).parameters.items():
+                if option in entry:
+                    _check_type(f"{group}.{name}.{option}", parameter.annotation, entry[option])
+            made.append(instantiate(entry, **further))
+    return made
+
+
+def _check_type(key: str, annotation: Any, value: Any) -> None:
+    """Test a value against the annotation of its argument; what is no plain type is left to the class."""
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    if all(kind in _PLAIN for kind in kinds):
+        types, names = zip(*(_PLAIN[kind] for kind in kinds), strict=True)
+        # to Python, True is a number
+        if not isinstance(value, sum(types, ())) or (isinstance(value, bool) and bool not in kinds):
+            raise UserError(f"{key} must be {' or '.join(names)}, got {value!r}", exit_code=2)
+
+
+# a figure of each epoch -> the mode in which it is watched
+FIGURES = {"validation/loss": "min", "validation/accuracy": "max", "train/loss": "min", "train/accuracy": "max"}
+
+
+def check_callbacks(callbacks: Sequence[L.Callback]) -> None:
+    """Refuse callbacks that no run can have, that watch a figure which is not there, or that share a file.
+
+    Raises:
+        UserError: there is one.
+    """
+    for callback in callbacks:
+        name = type(callback).__name__
+        for refused, reason in CALLBACKS.items():
+            if isinstance(callback, getattr(lightning_callbacks, refused)):
+                raise UserError(f"the callback {name} cannot be given: {reason}", exit_code=2)
+        if not isinstance(callback, (EarlyStopping, ModelCheckpoint)) or callback.monitor is None:
+            continue
+        figures = dict(FIGURES)
+        if isinstance(callback, EarlyStopping) and callback._check_on_train_epoch_end is False:
+            # those of the training come after the validation
+            figures = {figure: mode for figure, mode in figures.items() if figure.startswith("validation/")}
+        if figures.get(callback.monitor) != callback.mode:
+            valid = ", ".join(f"{figure} with mode={mode}" for figure, mode in figures.items())
+            raise UserError(
+                f"{name} must have as its monitor {valid}, got {callback.monitor} with mode={callback.mode}",
+                exit_code=2,
+            )
+    checkpoints = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
+    files = [(callback.dirpath, callback.filename) for callback in checkpoints]
+    if len(set(files)) < len(files) or any(callback.save_last for callback in checkpoints):
+        raise UserError(
+            "each ModelCheckpoint must have a filename of its own, and none save_last, for last.ckpt is there already",
+            exit_code=2,
+        )
 
 
 def build_trainer(
@@ -100,16 +188,17 @@ def build_trainer(
     arguments = dict(config.trainer)
     arguments.setdefault("profiler", NoProfiler())
     bars = [Bars()] if arguments.pop("enable_progress_bar") else []
-    with refusals(MisconfigurationException, InstantiationException, RuntimeError, TypeError, ValueError):
-        configured = [instantiate(entry) for entry in config.callbacks.values()]
-        for callback in configured:
-            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-                callback.dirpath = str((checkpoints or folder / BEST.parent).absolute())
-        loggers = [instantiate(entry, save_dir=str(folder)) for entry in config.logger.values()]
-        for logger in loggers:
-            if isinstance(logger, TensorBoardLogger):
-                # arguments of its SummaryWriter, which is made when first used
-                logger._kwargs["purge_step"] = purge_step
+    configured = make(config, "callbacks")
+    check_callbacks(configured)
+    for callback in configured:
+        if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+            callback.dirpath = str((checkpoints or folder / BEST.parent).absolute())
+    loggers = make(config, "logger", save_dir=str(folder))
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            # arguments of its SummaryWriter, which is made when first used
+            logger._kwargs["purge_step"] = purge_step
+    with refusals(*REFUSALS):
         trainer = L.Trainer(
             **arguments,
             logger=loggers,

@@ -138,7 +138,7 @@ def _checked(saved: dict[str, Any]) -> DictConfig:
     try:
         restored = restore(saved)
         # a model is made and fed by these; what its training was given may be refused by now
-        check(OmegaConf.masked_copy(restored, ["data", "model"]))
+        check(OmegaConf.masked_copy(restored, ["data", "model"]), saved=True)
     except (UserError, AttributeError, OmegaConfBaseException) as error:
         raise ValueError(f"its configuration is none: {str(error).splitlines()[0]}") from error
     return restored

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from rnn_imdb.choices import LINEAR_SCANS
 from rnn_imdb.errors import UserError
 from rnn_imdb.foreign import check_plain
+from rnn_imdb.refused import NOT_PASSED_ON, PASSED_ON, check_checkpoints, check_effects
 from rnn_imdb.reviews import make_source
 from rnn_imdb.schema import SCHEMAS, DataConfig, TrainConfig, TrainerConfig, option_names, without_removed
 
@@ -53,8 +54,10 @@ def conf_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "conf"
 
 
-def check(config: DictConfig) -> None:
+def check(config: DictConfig, *, saved: bool = False) -> None:
     """Test every value of a composed configuration against its rule, and those that concern each other.
+
+    A ``saved`` configuration, one that a run keeps, may have options without effect: earlier versions took them.
 
     Raises:
         UserError: the first value that breaks its rule, with all the key's rule says.
@@ -77,12 +80,10 @@ def check(config: DictConfig) -> None:
             f"{config.model.scan!r}: leave it out",
             exit_code=2,
         )
-    if "model" in config and config.model.spectral_radius is not None and not config.model.recurrent:
-        raise UserError(
-            "model.spectral_radius must be null with model.recurrent=false, which holds at zero what it is of, got "
-            f"{config.model.spectral_radius}: leave one of them out",
-            exit_code=2,
-        )
+    if "callbacks" in config:
+        check_checkpoints(config.callbacks)
+    if not saved:
+        check_effects(config)
 
 
 def check_values(node: DictConfig, prefix: str = "") -> None:
@@ -102,8 +103,8 @@ def check_values(node: DictConfig, prefix: str = "") -> None:
     for name in node:
         key = f"{prefix}{name}"
         if name not in known:
-            # Lightning knows more than the schema lists, and checks it itself
-            if schema is TrainerConfig:
+            # Lightning checks itself what is passed on
+            if schema is TrainerConfig and name in PASSED_ON:
                 continue
             raise UserError(unknown_key(key, list(known)), exit_code=2)
         if OmegaConf.is_missing(node, name):
@@ -145,7 +146,7 @@ _GROUPS = {
 
 
 def unknown_key(key: str, valid: list[str], top: Sequence[str] = ()) -> str:
-    """The text of an error about a key that does not exist.
+    """The text of an error about a key that does not exist, or that only Lightning's Trainer knows.
 
     Args:
         key: what was given.
@@ -153,6 +154,10 @@ def unknown_key(key: str, valid: list[str], top: Sequence[str] = ()) -> str:
         top: the names at the top of the configuration; default: those of ``train``.
     """
     prefix, _, name = key.rpartition(".")
+    if prefix == "trainer" and name in NOT_PASSED_ON:
+        return f"{key} cannot be given: {NOT_PASSED_ON[name]}"
+    if prefix == "trainer" and name in PASSED_ON:
+        return f"{key} is an argument of Lightning's Trainer, which takes a plus sign: +{key}=VALUE"
     where = f"{prefix} has" if prefix else "there are"
     near = difflib.get_close_matches(name, valid, n=1)
     groups = (top or option_names(TrainConfig)) if prefix else valid

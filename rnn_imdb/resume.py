@@ -37,7 +37,7 @@ def read_config(folder: Path) -> DictConfig:
     rule = "resume must name a run folder, with the config.yaml of its start"
     try:
         restored = restore(read_yaml(path))
-        check(restored)
+        check(restored, saved=True)
         return restored
     except FileNotFoundError as error:
         raise UserError(f"{rule}, got {folder}: see experiments/runs, or give resume=auto", exit_code=2) from error

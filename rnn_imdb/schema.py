@@ -3,11 +3,12 @@
 Only an option that came later has a value here: the one that earlier runs, which do not name it, ran with.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
 from typing import Any
 
-from omegaconf import MISSING
+from omegaconf import MISSING, ListConfig
 
 from rnn_imdb.choices import (
     ACTIVATIONS,
@@ -57,6 +58,17 @@ def _words() -> Any:
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_devices(value: Any) -> bool:
+    """Whether Lightning knows it: -1 means all devices, ``"2"`` two of them, and ``"2,"`` the third."""
+    if isinstance(value, str):
+        return value == "auto" or re.fullmatch(r"-1|[1-9]\d*|\d+(, *\d+)*,?", value) is not None
+    if isinstance(value, (list, ListConfig)):
+        numbers = list(value)
+        whole = all(isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in numbers)
+        return whole and 0 < len(numbers) == len(set(numbers))
+    return _is_count(value) or value == -1
 
 
 def _is_limit(value: Any) -> bool:
@@ -159,13 +171,15 @@ class SGDConfig(OptimizerConfig):
 
 @dataclass
 class TrainerConfig:
-    """Arguments of Lightning's Trainer; ``+trainer.NAME=VALUE`` passes on any other of its arguments.
+    """Arguments of Lightning's Trainer; ``+trainer.NAME=VALUE`` passes on those in ``rnn_imdb.refused.PASSED_ON``.
 
     Any stands where several types are allowed: OmegaConf 2.3 cannot merge a union that is still missing.
     """
 
     accelerator: str = MISSING
-    devices: Any = _ruled("auto, or a number of devices from 1", lambda value: value == "auto" or _is_count(value))
+    devices: Any = _ruled(
+        "auto, -1, a number of devices from 1, or a list of their numbers, as [0] or '0,1'", _is_devices
+    )
     # what keeps results in other processes, or parts of a checkpoint, has no run folder to show for it
     strategy: str = _one_of("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
     precision: str = _one_of("32-true", "64-true", "bf16-true", "16-true", "bf16-mixed", "16-mixed")

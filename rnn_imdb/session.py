@@ -4,6 +4,7 @@ import logging
 import warnings
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import seed_everything
 
@@ -24,6 +25,8 @@ _CHATTER = (
     # one process needs no srun, and where srun started several they are found
     r"The `srun` command is available on your system but is not used",
 )
+# what speaks at the level INFO only when an option asks for it: trainer.profiler, callbacks.early_stopping.verbose
+_ASKED_FOR = ("lightning.pytorch.profilers", "lightning.pytorch.callbacks.early_stopping")
 
 
 def start(seed: int) -> None:
@@ -35,9 +38,12 @@ def start(seed: int) -> None:
     torch.set_flush_denormal(True)
     for message in _CHATTER:
         warnings.filterwarnings("ignore", message=message)
-    # hints about products and hardware come as log messages of this level
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    # hints about products and hardware come as log messages of the level INFO
+    if not (HydraConfig.initialized() and HydraConfig.get().verbose):
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        for name in _ASKED_FOR:
+            logging.getLogger(name).setLevel(logging.INFO)
     # each fit and test asks, and in a Slurm job takes the weights of an hpc_ckpt_1.ckpt that lies in the run folder
     SLURMEnvironment.detect = staticmethod(lambda: False)
     seed_everything(seed, workers=True, verbose=False)
