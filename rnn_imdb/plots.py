@@ -25,7 +25,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 MOST_CURVES = len(COLOURS)
 # more cannot be read, and would take minutes to draw
 MOST_READOUTS = 12
-MOST_CELLS = 2500
+MOST_CELLS = 600
 STYLE = {
     # a $ in a value is a $
     "text.parse_math": False,

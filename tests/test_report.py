@@ -521,14 +521,15 @@ def test_jobs_without_test_figures_and_without_history(tmp_path: Path) -> None:
     assert not (tmp_path / PLOTS[2]).exists()
 
 
-def test_what_nobody_could_see_is_not_drawn(tmp_path: Path) -> None:
-    for number in range(13):
-        write_run(tmp_path / f"{number}", 0.8, model__readout=f"r{number}")
-    for number in range(1, 52):
-        write_run(tmp_path / "dims" / f"{number}", 0.8, model__state_dim=number, model__embedding_dim=number)
-    for folder, kept in ((tmp_path, PLOTS[2:]), (tmp_path / "dims", PLOTS[1:])):
-        report.main([str(folder)])
-        assert tuple(sorted(path.name for path in folder.glob("*.png"))) == kept
+def test_what_nobody_could_see_is_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rnn_imdb import plots
+
+    write_grid(tmp_path, seeds=1, model__state_dim=[8, 16, 32], model__readout=["last", "mean"])
+    for most, limit, kept in (("MOST_CELLS", 5, PLOTS[1:]), ("MOST_READOUTS", 1, PLOTS[2:])):
+        monkeypatch.setattr(plots, most, limit)
+        output = tmp_path / most
+        report.main([str(tmp_path), "--output", str(output)])
+        assert tuple(sorted(path.name for path in output.glob("*.png"))) == kept
 
 
 def test_nothing_finished(tmp_path: Path) -> None:
