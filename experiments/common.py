@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import csv
 import io
-import json
 import re
 import subprocess
 import sys
@@ -21,11 +20,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rnn_imdb.console import draw_into_files
 from rnn_imdb.errors import UserError
-from rnn_imdb.files import write_atomically
+from rnn_imdb.files import read_json, read_yaml, write_atomically
 from rnn_imdb.results import Job, Spread, read_jobs, spread
 
 # before a study imports what draws
@@ -83,7 +80,7 @@ class Study:
         ``changes`` are further options KEY=VALUE; ``part`` is a folder of their own.
         """
         overrides = [*self.overrides, *changes]
-        content = yaml.safe_load((self.home / file).read_text())
+        content = read_yaml(self.home / file)
         axes: dict[str, str] = {key: str(values) for key, values in content["axes"].items()}
         options = []
         if self.short:
@@ -110,9 +107,14 @@ class Study:
             from rnn_imdb.evaluation import evaluate
 
             with contextlib.redirect_stdout(io.StringIO()):
-                evaluate(job.folder, data=data, output=str(file))
-        found: dict[str, float] = json.loads(file.read_text())
+                evaluate(job.folder, data=self.places(job) | data, output=str(file))
+        found: dict[str, float] = read_json(file)
         return found
+
+    def places(self, job: Job) -> dict[str, Any]:
+        """Where the command line says that the reviews of a training and their cache are."""
+        given = {override.partition("=")[0] for override in self.overrides}
+        return {name: job.config[f"data.{name}"] for name in ("root", "cache_dir") if f"data.{name}" in given}
 
     def write_rows(self, rows: Sequence[Mapping[str, Any]], name: str = "results.csv") -> None:
         """Write measurements as CSV, one row each."""

@@ -1,6 +1,7 @@
 """Metrics of a checkpoint on any reviews but those it was trained on."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,8 @@ from rnn_imdb.build import build_data, refusals
 from rnn_imdb.callbacks.bars import Bars
 from rnn_imdb.checkpoint import Checkpoint, open_checkpoint
 from rnn_imdb.errors import UserError
-from rnn_imdb.files import BEST
+from rnn_imdb.files import BEST, write_atomically
 from rnn_imdb.module import SentimentModule
-
-# settings that belong to one source, and are not carried over to another
-_OF_A_SOURCE = ("root", "reviews_per_class")
 
 
 def evaluate(
@@ -73,9 +71,14 @@ def evaluate(
     print(f"{split} of {settings['source']}, {len(reviews.split(split).labels):,} reviews: ", end="")
     print(format_metrics(metrics, split))
     path = Path(output) if output else _output_folder(opened.path) / f"evaluation_{settings['source']}_{split}.json"
+    content = json.dumps({"checkpoint": str(opened.path), "data": settings, **metrics}, indent=2) + "\n"
     try:
-        path.write_text(json.dumps({"checkpoint": str(opened.path), "data": settings, **metrics}, indent=2) + "\n")
-    except OSError as error:
+        if output:
+            path.write_text(content, encoding="utf-8")
+        else:
+            # a link of that name in the run folder is replaced, and not followed
+            write_atomically(path, content.encode())
+    except (OSError, UserError) as error:
         raise UserError(f"the metrics cannot be written to {path} ({error}): name another file with output=") from error
     print(f"written to {path}")
     return metrics
@@ -91,9 +94,16 @@ def format_metrics(metrics: Mapping[str, float], split: str) -> str:
 
 
 def _data_settings(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    settings = dict(trained)
+    """The settings of the training, but for those that are ``given`` or belong to the machine that trained."""
+    settings = dict(trained) | {"root": None, "cache_dir": None}
     if given.get("source", trained["source"]) != trained["source"]:
-        settings |= {"root": None, "reviews_per_class": 12_500}
+        settings |= {"reviews_per_class": 12_500}
+    elif trained["source"] == "aclimdb" and trained["root"] and not (given.get("root") or os.environ.get("IMDB_ROOT")):
+        raise UserError(
+            "data.root must be given where a training had one, for a path belongs to a machine and no checkpoint "
+            f"chooses it: add data.root=PATH, which was {trained['root']!r}",
+            exit_code=2,
+        )
     if {"first_words", "last_words"} & set(given):
         # the one replaces the other
         settings |= {"first_words": None, "last_words": None}

@@ -57,6 +57,21 @@ def write_atomically(path: Path, content: bytes) -> None:
         ) from error
 
 
+def refuse_links(folder: Path) -> None:
+    """Make sure that what is written into a run folder that was there before stays in it.
+
+    Raises:
+        UserError: a link, a pipe or a device lies in it.
+    """
+    for parent, folders, files in os.walk(folder):
+        for path in (Path(parent, name) for name in (*folders, *files)):
+            if path.is_symlink() or (path.exists() and not (path.is_file() or path.is_dir())):
+                raise UserError(
+                    f"a run folder must hold files and folders of its own, but {path} is a link, a pipe or a device: "
+                    "put a file there"
+                )
+
+
 def read_text(path: Path, errors: str = "strict") -> str:
     """The text of a file that anybody may have put there; ``errors`` says what becomes of bytes that are none.
 

@@ -65,14 +65,15 @@ def _scan(classifier: Classifier, device: torch.device, dtype: torch.dtype) -> s
     return f"{chosen}{f' (slower than cpu: {cpu.unavailable_reason()})' if slower else ''}, {threads}"
 
 
-def next_steps(folder: Path) -> str:
-    """The commands to paste after a run."""
+def next_steps(folder: Path, root: str | None) -> str:
+    """The commands to paste after a run whose reviews lie in ``root``, which its checkpoint does not say."""
     run = relative(folder)
+    where = f" {pasted('data.root', Path(root))}" if root else ""
     return "\n".join(
         (
             f"\nrun folder   {run}",
             f"curves       tensorboard --logdir {quote(str(run.parent))}",
-            f"evaluate     python -m rnn_imdb.evaluate {pasted('checkpoint', run)}",
+            f"evaluate     python -m rnn_imdb.evaluate {pasted('checkpoint', run)}{where}",
             f"predict      python -m rnn_imdb.predict {quote(str(run))} 'A film to remember.'",
         )
     )

@@ -23,7 +23,7 @@ from rnn_imdb.command_line import is_sweep, parsed, readable, reads_overrides, s
 from rnn_imdb.config import check, check_values, conf_folder
 from rnn_imdb.console import as_command, one_line
 from rnn_imdb.errors import UserError
-from rnn_imdb.files import CONFIG, ERROR, expand, read_yaml, write_atomically
+from rnn_imdb.files import CONFIG, ERROR, expand, read_yaml, refuse_links, write_atomically
 from rnn_imdb.foreign import check_sweep
 from rnn_imdb.identity import digest, reviews
 from rnn_imdb.lock import Busy
@@ -152,7 +152,10 @@ def run_job(config: DictConfig, folder: Path) -> None:
     workers = _workers(hydra)
     label = f"job {hydra.job.num + 1}/{config.sweep.jobs}  {folder.name}"
     started = time.monotonic()
+    if folder.is_symlink():
+        raise UserError(f"a job of a sweep must have a folder of its own, but {folder} is a link: remove it")
     try:
+        refuse_links(folder)
         metrics, before = finished(folder), " before"
         if metrics is None:
             metrics, before = _run(config, folder, workers), ""
@@ -161,7 +164,7 @@ def run_job(config: DictConfig, folder: Path) -> None:
         print(f"{label}: runs in another process", flush=True)
         return
     except Exception as error:
-        (folder / ERROR).write_text(traceback.format_exc())
+        write_atomically(folder / ERROR, traceback.format_exc().encode("utf-8", errors="replace"))
         print(f"{label}: failed: {one_line(str(error), 200)}", flush=True)
         if config.sweep.fail_fast:
             raise UserError(f"{label} failed, and sweep.fail_fast=true: see {folder / ERROR}") from error
@@ -189,7 +192,7 @@ def _run(config: DictConfig, folder: Path, workers: int) -> dict[str, Any]:
         write_atomically(folder / CONFIG, OmegaConf.to_yaml(config, resolve=True).encode())
     check(config)
     (folder / ERROR).unlink(missing_ok=True)
-    with (folder / "output.txt").open("a") as file, redirect_stdout(file):
+    with (folder / "output.txt").open("a", encoding="utf-8", errors="replace") as file, redirect_stdout(file):
         return train(config, folder, resuming=True)
 
 

@@ -22,7 +22,17 @@ from rnn_imdb.continuation import REVIEWS, digest_of_reviews
 from rnn_imdb.curves import keep_rows
 from rnn_imdb.errors import UserError
 from rnn_imdb.evaluation import format_metrics
-from rnn_imdb.files import BEST, CONFIG, GROWING, LAST, METRICS, VERSIONS, find_checkpoint, write_atomically
+from rnn_imdb.files import (
+    BEST,
+    CONFIG,
+    GROWING,
+    LAST,
+    METRICS,
+    VERSIONS,
+    find_checkpoint,
+    refuse_links,
+    write_atomically,
+)
 from rnn_imdb.identity import short
 from rnn_imdb.lock import LOCK, locked
 from rnn_imdb.processes import is_leader, together
@@ -61,7 +71,9 @@ def train(config: DictConfig, folder: Path, *, resuming: bool = False) -> dict[s
         Busy: another process is training in the folder.
     """
     # the other processes of a distributed training find the folder taken by theirs
-    if is_leader() and not resuming:
+    if is_leader() and resuming:
+        refuse_links(folder)
+    elif is_leader():
         _refuse_used(folder)
     with locked(folder) if is_leader() else nullcontext():
         # asked within the lock: another process may have come to the end since
@@ -144,7 +156,7 @@ def _train(config: DictConfig, folder: Path, work: Path) -> dict[str, Any]:
             # first what says that there is something to go on with
             (work / LAST).unlink()
             shutil.rmtree(work)
-        print(next_steps(folder))
+        print(next_steps(folder, config.data.root))
     return metrics
 
 

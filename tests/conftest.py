@@ -136,6 +136,13 @@ def small_overrides(small_data: dict[str, Any]) -> list[str]:
     return ["data=aclimdb", *data, "trainer.accelerator=cpu"]
 
 
+@pytest.fixture
+def places(small_archive: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose reviews are the small archive: no checkpoint says where reviews and cache are."""
+    monkeypatch.setenv("IMDB_ROOT", str(small_archive))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache_dir))
+
+
 @pytest.fixture(scope="session")
 def official_root() -> str:
     """The official archive, where IMDB_ROOT names a local copy."""

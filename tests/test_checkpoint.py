@@ -24,6 +24,8 @@ from rnn_imdb.files import BEST, LAST
 from rnn_imdb.predict import decode, predict
 from rnn_imdb.training import train
 
+pytestmark = pytest.mark.usefixtures("places")
+
 
 @pytest.fixture(scope="module")
 def trained(small_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -116,7 +118,7 @@ def test_other_length_is_refused_where_the_head_fixes_it(small_overrides: list[s
 
 def test_other_length_is_refused_where_an_encoder_fixes_it(small_overrides: list[str], tmp_path: Path) -> None:
     for encoder in ("dense", "conv"):
-        options = [f"model.encoder={encoder}", "model.readout=all", "trainer.max_epochs=1"]
+        options = [f"model.encoder={encoder}", "trainer.max_epochs=1"]
         train(compose("train", *small_overrides, *options), tmp_path / encoder)
     with pytest.raises(UserError, match=r"sequence_length must be 30 .* whose encoder dense has .* got 60"):
         evaluate(tmp_path / "dense", data={"sequence_length": 60})
@@ -323,8 +325,8 @@ def test_damaged_and_foreign_checkpoints_are_refused(trained: Path, tmp_path: Pa
     for missing in own:
         content["rnn_imdb"] = {name: value for name, value in own.items() if name != missing}
         torch.save(content, tmp_path / "missing.ckpt")
-        # a model without pairs of words needs none
-        if missing not in ("versions", "pairs", "reviews"):
+        # a model without pairs of words needs none, and only what trains on asks for the last two
+        if missing not in ("versions", "pairs", "reviews", "stopped"):
             with pytest.raises(UserError, match=f"must be a checkpoint of rnn_imdb, but '{missing}' is missing"):
                 open_checkpoint(tmp_path / "missing.ckpt")
     content["rnn_imdb"] = own

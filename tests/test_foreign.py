@@ -1,12 +1,16 @@
 """Files that somebody else wrote: they run no code, and nothing is written outside their folder."""
 
 import functools
+import os
+import shutil
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as L
 import pytest
+import torch
 import yaml
 from conftest import compose
 from hydra.utils import get_class
@@ -14,8 +18,12 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from rnn_imdb import config, resume, sweep
+from rnn_imdb.callbacks.record import _moved
 from rnn_imdb.errors import UserError
+from rnn_imdb.evaluation import evaluate
+from rnn_imdb.files import BEST
 from rnn_imdb.foreign import MADE
+from rnn_imdb.training import train
 
 CHECKPOINT = "lightning.pytorch.callbacks.ModelCheckpoint"
 TIMER = {"_target_": "lightning.pytorch.callbacks.Timer"}
@@ -114,10 +122,10 @@ def test_interpolation_in_a_saved_configuration_is_not_resolved(tmp_path: Path, 
 
 
 def test_cache_is_where_the_command_line_says(tmp_path: Path) -> None:
-    write_saved(tmp_path, {"data.cache_dir": "/elsewhere", "data.root": "/own/reviews"})
+    write_saved(tmp_path, {"data.cache_dir": "/elsewhere", "data.root": "/own/reviews"}, "data=aclimdb")
     data = resume.continued(tmp_path, composed(), []).data
     assert (data.cache_dir, data.root) == (None, "/own/reviews")
-    given = ["data.cache_dir=here"]
+    given = ["data=aclimdb", "data.cache_dir=here"]
     assert resume.continued(tmp_path, composed(*given), given).data.cache_dir == "here"
 
 
@@ -175,3 +183,108 @@ def test_axes_of_the_studies_are_a_sweep_files(tmp_path: Path) -> None:
     file = tmp_path / "sweep.yaml"
     file.write_text(yaml.safe_dump({"name": "mine", "axes": axes}))
     assert {f"{key}={value}" for key, value in axes.items()} < set(sweep.prepare([f"sweep={file}"]))
+
+
+@pytest.fixture(scope="module")
+def finished(small_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder, not to be changed."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    train(compose("train", *small_overrides, "test=false", "trainer.max_epochs=1"), folder)
+    return folder
+
+
+def snapshot(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "name", [".lock", "metrics.json", "config.yaml", "versions.json", "checkpoints", "word_map", "pipe"]
+)
+def test_training_goes_on_in_no_folder_that_holds_links(
+    finished: Path, small_overrides: list[str], tmp_path: Path, name: str
+) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    path, outside = run / name, tmp_path / "outside"
+    outside.mkdir()
+    target = outside / name
+    if path.exists():
+        path.rename(target)
+    elif name == "pipe":
+        os.mkfifo(target)
+    if name == "pipe":
+        target.rename(path)
+    else:
+        path.symlink_to(target)
+    before = snapshot(tmp_path)
+    with pytest.raises(UserError, match=f"of its own, but .*{name} is a link, a pipe or a device: put a file there"):
+        train(compose("train", *small_overrides, "test=false", "trainer.max_epochs=2"), run, resuming=True)
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.usefixtures("places")
+def test_evaluation_replaces_a_link_and_takes_no_place_from_the_checkpoint(
+    finished: Path, small_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "mine").write_text("mine")
+    (run / "evaluation_aclimdb_test.json").symlink_to(tmp_path / "mine")
+    content = torch.load(run / BEST, weights_only=True)
+    content["rnn_imdb"]["config"]["data"] |= {"root": str(tmp_path / "theirs"), "cache_dir": str(tmp_path / "cache")}
+    torch.save(content, run / BEST)
+    before = evaluate(finished)
+    assert evaluate(run) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "run"]
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert "theirs" not in (run / "evaluation_aclimdb_test.json").read_text()
+    monkeypatch.delenv("IMDB_ROOT")
+    with pytest.raises(UserError, match=r"data\.root must be given .* add data\.root=PATH, which was '.*theirs'"):
+        evaluate(run)
+    assert evaluate(run, data={"root": str(small_archive)}) == before
+
+
+def test_files_of_a_moved_run_are_in_its_folder() -> None:
+    state = {
+        "dirpath": "/a/checkpoints",
+        "best_model_path": "/a/checkpoints/best.ckpt",
+        "kth_best_model_path": "/a/checkpoints/below/best.ckpt",
+        "last_model_path": "",
+        "best_k_models": {"/a/checkpoints/best.ckpt": 0.5},
+    }
+    assert _moved(state, "/b") == {
+        "dirpath": "/b",
+        "best_model_path": "/b/best.ckpt",
+        "kth_best_model_path": "/b/below/best.ckpt",
+        "last_model_path": "",
+        "best_k_models": {"/b/best.ckpt": 0.5},
+    }
+    for path in ("/a/checkpoints/../../c/precious", "/c/precious", "/a/checkpoints", 3, ["x"], "precious"):
+        for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
+            with pytest.raises(UserError, match="must know its run's checkpoints, all in one folder"):
+                _moved(state | {name: path}, "/b")
+    for wrong in ({"best_k_models": {"/a/checkpoints/../x": 0.5}}, {"best_k_models": None}, {"dirpath": None}):
+        with pytest.raises(UserError, match="must know its run's checkpoints"):
+            _moved(state | wrong, "/b")
+    for name in state:
+        with pytest.raises(UserError, match="must know its run's checkpoints"):
+            _moved({key: value for key, value in state.items() if key != name}, "/b")
+
+
+def test_job_of_a_sweep_follows_no_link(
+    small_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hydra = SimpleNamespace(job=SimpleNamespace(num=0), launcher=OmegaConf.create({}))
+    monkeypatch.setattr(sweep.HydraConfig, "get", lambda: hydra)
+    options = compose("train", *small_overrides, "test=false", "trainer.max_epochs=1")
+    for name in ("error.txt", "output.txt", "config.yaml"):
+        (tmp_path / "mine").write_text("mine")
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).symlink_to(tmp_path / "mine")
+        sweep.run_job(options, tmp_path / name)
+        assert "is a link, a pipe or a device" in capsys.readouterr().out
+        assert "is a link, a pipe or a device" in (tmp_path / name / "error.txt").read_text()
+        assert (tmp_path / "mine").read_text() == "mine"
+    (tmp_path / "job").symlink_to(tmp_path / "output.txt")
+    before = snapshot(tmp_path)
+    with pytest.raises(UserError, match=r"must have a folder of its own, but .*job is a link"):
+        sweep.run_job(options, tmp_path / "job")
+    assert snapshot(tmp_path) == before

@@ -152,6 +152,7 @@ def test_interrupted_run_continues_bitwise(options: list[str], small_overrides: 
         assert parts["lr_schedulers"] == whole["lr_schedulers"] != []
 
 
+@pytest.mark.usefixtures("places")
 def test_checkpoint_has_the_averaged_weights_that_were_validated(small_overrides: list[str], tmp_path: Path) -> None:
     config = compose("train", *small_overrides, *QUICK, "callbacks=averaged", "callbacks.average.decay=0.9")
     metrics = train(config, tmp_path / "run")
@@ -184,6 +185,7 @@ def test_average_is_that_of_the_steps(small_overrides: list[str], tmp_path: Path
     torch.testing.assert_close(open_checkpoint(tmp_path / "run" / LAST).weights["head.weight"], expected)
 
 
+@pytest.mark.usefixtures("places")
 def test_new_parts_survive_in_a_checkpoint(small_overrides: list[str], tmp_path: Path) -> None:
     config = compose("train", *small_overrides, *QUICK, *DROPPING, *PARTS, "data.truncation=both")
     metrics = train(config, tmp_path / "run")

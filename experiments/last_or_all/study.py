@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import yaml
 
 from experiments.common import Study, markdown, percent, rows_of
 from rnn_imdb.benchmarks import keras_program
 from rnn_imdb.build import build_data
-from rnn_imdb.files import CONFIG, write_atomically
+from rnn_imdb.files import CONFIG, read_json, read_yaml, write_atomically
 from rnn_imdb.results import Job, spread
 
 READOUTS = ("last", "all")
@@ -23,12 +22,13 @@ def keras_row(study: Study, job: Job) -> dict[str, Any]:
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, json.dumps(_train_keras(study, job)).encode())
-    row: dict[str, Any] = json.loads(file.read_text())
+    row: dict[str, Any] = read_json(file)
     return row
 
 
 def _train_keras(study: Study, job: Job) -> dict[str, Any]:
-    data = build_data(yaml.safe_load((job.folder / CONFIG).read_text())["data"])
+    nowhere = {"root": None, "cache_dir": None}
+    data = build_data(read_yaml(job.folder / CONFIG)["data"] | nowhere | study.places(job))
     arrays = {}
     for name in ("train", "validation", "test"):
         split = data.split(name)

@@ -7,6 +7,8 @@ import lightning.pytorch as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from rnn_imdb.errors import UserError
+
 
 class Record(L.Callback):
     """Puts ``content`` into each checkpoint under ``rnn_imdb``: tensors and plain Python values only.
@@ -48,11 +50,25 @@ class Record(L.Callback):
 
 
 def _moved(state: dict[str, Any], folder: str) -> dict[str, Any]:
-    """The state of a ModelCheckpoint, with its files in another folder."""
+    """The state of a ModelCheckpoint, with its files in another folder.
+
+    Raises:
+        UserError: a file would lie outside, where Lightning would delete it when a better one comes.
+    """
 
     def there(path: str) -> str:
-        return str(Path(folder) / Path(path).relative_to(state["dirpath"])) if path else path
+        if not path:
+            return path
+        inside = Path(path).relative_to(state["dirpath"])
+        if ".." in inside.parts or not inside.name:
+            raise ValueError(f"{path!r} is no file in {state['dirpath']!r}")
+        return str(Path(folder) / inside)
 
-    paths = {name: there(state[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
-    scores = {there(path): score for path, score in state["best_k_models"].items()}
-    return state | paths | {"dirpath": folder, "best_k_models": scores}
+    try:
+        paths = {name: there(state[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        scores = {there(path): score for path, score in state["best_k_models"].items()}
+        return state | paths | {"dirpath": folder, "best_k_models": scores}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"a checkpoint to resume must know its run's checkpoints, all in one folder, but {error}: start a new run"
+        ) from error
