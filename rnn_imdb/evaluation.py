@@ -66,8 +66,8 @@ def evaluate(
             enable_model_summary=False,
             enable_checkpointing=False,
         )
-    scored = trainer.test(module, reviews.loader(split), verbose=False)[0]
-    metrics = {name.replace("test/", f"{split}/"): value for name, value in scored.items()}
+    trainer.test(module, reviews.loader(split), verbose=False)
+    metrics = {name.replace("test/", f"{split}/"): value for name, value in module.tested.items()}
     print(f"{split} of {settings['source']}, {len(reviews.split(split).labels):,} reviews: ", end="")
     print(format_metrics(metrics, split))
     path = Path(output) if output else _output_folder(opened.path) / f"evaluation_{settings['source']}_{split}.json"

@@ -103,6 +103,9 @@ class SentimentModule(L.LightningModule):
             }
             for stage in STAGES
         }
+        # the step at which the weights that are tested were those of the training, and the figures of the test
+        self.tested_step = 0
+        self.tested: dict[str, float] = {}
         # of the running epochs: one update of the metrics an epoch costs less than one a batch
         self._outputs = {stage: Outputs() for stage in STAGES}
 
@@ -163,7 +166,7 @@ class SentimentModule(L.LightningModule):
         self._rate = optimizer.param_groups[0]["lr"]
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
             # Lightning's own way costs a millisecond
-            self._write({"train/loss_step": loss}, self.global_step)
+            self._write({"train/loss_step": loss, "epoch": self.current_epoch}, self.global_step)
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
         # what optimizer.zero_grad() does, but for its profiling
@@ -174,7 +177,7 @@ class SentimentModule(L.LightningModule):
     def _write(self, figures: dict[str, float], step: int) -> None:
         """Hand figures to the loggers at once."""
         for logger in self.loggers:
-            logger.log_metrics(figures | {"epoch": self.current_epoch}, step=step)
+            logger.log_metrics(figures, step=step)
 
     def on_train_epoch_start(self) -> None:
         self._outputs["train"].clear()
@@ -183,7 +186,7 @@ class SentimentModule(L.LightningModule):
         figures = self._log_epoch("train", logger=False)
         figures["learning_rate"] = self._rate
         # Lightning would write these only after the epoch's checkpoint, and a kill in between would lose them
-        self._write(figures, self.global_step - 1)
+        self._write(figures | {"epoch": self.current_epoch}, self.global_step - 1)
 
     def on_validation_epoch_start(self) -> None:
         self._outputs["validation"].clear()
@@ -195,7 +198,9 @@ class SentimentModule(L.LightningModule):
         self._outputs["test"].clear()
 
     def on_test_epoch_end(self) -> None:
-        self._log_epoch("test")
+        self.tested = self._log_epoch("test", logger=False)
+        # Lightning would put them at the last step, which has other weights
+        self._write(self.tested, self.tested_step)
 
     def _log_epoch(self, stage: str, *, logger: bool | None = None) -> dict[str, float]:
         """Compute the figures of an epoch, over all processes where there are several."""

@@ -19,7 +19,7 @@ from rnn_imdb.callbacks.record import Record
 from rnn_imdb.callbacks.table import EpochTable
 from rnn_imdb.checkpoint import Checkpoint, load, open_checkpoint, read_checkpoint, record
 from rnn_imdb.continuation import REVIEWS, digest_of_reviews
-from rnn_imdb.curves import keep_rows
+from rnn_imdb.curves import keep_rows, written_at_the_end
 from rnn_imdb.errors import UserError
 from rnn_imdb.evaluation import format_metrics
 from rnn_imdb.files import (
@@ -133,21 +133,24 @@ def _train(config: DictConfig, folder: Path, work: Path) -> dict[str, Any]:
         named.rmdir()
     best = _best(work, table.rows)
     metrics: dict[str, Any] = {name: value for name, value in table.rows[best.epoch].items() if "/" in name}
-    if config.test:
-        module.classifier.load_state_dict(best.weights)
-        with together(trainer), refusals(MisconfigurationException):
-            metrics |= trainer.test(module, data, verbose=False)[0]
-    metrics |= {
-        "parameters": sum(parameter.numel() for parameter in module.parameters()),
-        "best_epoch": best.epoch + 1,
-        "epochs": len(table.rows),
-        "seconds": sum(row["seconds"] for row in table.rows),
-        "history": table.rows,
-    }
+    with written_at_the_end(trainer.loggers if trainer.is_global_zero else ()):
+        if config.test:
+            module.classifier.load_state_dict(best.weights)
+            module.tested_step = best.step - 1
+            with together(trainer), refusals(MisconfigurationException):
+                trainer.test(module, data, verbose=False)
+            metrics |= module.tested
+        metrics |= {
+            "parameters": sum(parameter.numel() for parameter in module.parameters()),
+            "best_epoch": best.epoch + 1,
+            "epochs": len(table.rows),
+            "seconds": sum(row["seconds"] for row in table.rows),
+            "history": table.rows,
+        }
+        _log_hyperparameters(trainer, config, metrics)
     if trainer.is_global_zero:
         if config.test:
             print(f"test of epoch {best.epoch + 1}: {format_metrics(metrics, 'test')}")
-        _log_hyperparameters(trainer, config, metrics)
         if work != folder:
             _copy(work, folder, BEST, LAST, Path(VERSIONS), Path(CONFIG))
         # written last: it says that the run is finished

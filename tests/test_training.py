@@ -295,7 +295,10 @@ def test_tensorboard_shows_curves_and_one_hparams_entry(run: Train, tmp_path: Pa
     assert [event.step for event in events.Scalars("train/loss_step")] == list(range(2 * batches))
     for tag in ("train/loss", "train/accuracy", "validation/loss", "validation/accuracy", "learning_rate"):
         assert len(events.Scalars(tag)) == 2, tag
-    assert events.Scalars("test/accuracy")[0].value == pytest.approx(metrics["test/accuracy"])
+    (test,) = events.Scalars("test/accuracy")
+    assert test.value == pytest.approx(metrics["test/accuracy"])
+    # where the board shows the validation of the same weights
+    assert test.step == events.Scalars("validation/accuracy")[metrics["best_epoch"] - 1].step
     assert events.Scalars("hparams/validation_loss")[0].value == pytest.approx(metrics["validation/loss"])
     starts = [
         # the module is generated, and a type checker does not see into it

@@ -13,6 +13,7 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from rnn_imdb.callbacks.insight import boards, last_step, show
 from rnn_imdb.data import IMDBDataModule
+from rnn_imdb.module import SentimentModule
 from rnn_imdb.text import PAD_INDEX, Vocabulary
 
 # as many as the metric test/calibration_error has
@@ -70,7 +71,8 @@ class Quality(L.Callback):
         self._logits.append(outputs)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._show(trainer, "test", trainer.test_dataloaders, trainer.global_step)
+        assert isinstance(pl_module, SentimentModule)
+        self._show(trainer, "test", trainer.test_dataloaders, pl_module.tested_step)
 
     def _show(self, trainer: L.Trainer, stage: str, loader: Any, step: int) -> None:
         logits = torch.cat(self._logits).float()
