@@ -172,7 +172,9 @@ def _best(work: Path, rows: list[dict[str, float]]) -> Checkpoint:
     content = load(find_checkpoint(work))
     best = read_checkpoint(work / BEST, content)
     found = content["callbacks"].get(EpochTable().state_key, {}).get("rows")
-    if json.dumps(found) != json.dumps(rows[: best.epoch + 1]):
+    # each process measures its own seconds
+    untimed = [[row | {"seconds": 0} for row in table] for table in (found, rows[: best.epoch + 1])]
+    if json.dumps(untimed[0]) != json.dumps(untimed[1]):
         raise UserError(
             f"{work / BEST} must be of one of the run's epochs, but its figures are of another history: put the run's "
             "own back and give resume=RUN, or start a new run"

@@ -58,8 +58,11 @@ def test_slurm_neither_warns_nor_gives_other_weights(
     # Lightning's name for what it saved before it requeued a job
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "hpc_ckpt_1.ckpt").write_text("other weights")
-    metrics = train(compose("train", *small_overrides, "trainer.max_epochs=1"), tmp_path / "run", resuming=True)
-    assert evaluate(tmp_path / "run")["test/loss"] == pytest.approx(metrics["test/loss"], rel=1e-5)
+    config = compose("train", *small_overrides, "trainer.max_epochs=1")
+    metrics = train(config, tmp_path / "run", resuming=True)
+    assert evaluate(tmp_path / "run", data={"root": config.data.root})["test/loss"] == pytest.approx(
+        metrics["test/loss"], rel=1e-5
+    )
     assert "srun" not in "".join(capsys.readouterr())
 
 
