@@ -171,7 +171,7 @@ def _best(work: Path, rows: list[dict[str, float]]) -> Checkpoint:
     """
     content = load(find_checkpoint(work))
     best = read_checkpoint(work / BEST, content)
-    found = content["callbacks"].get(EpochTable().state_key, {}).get("rows")
+    found = content["callbacks"].get(EpochTable().state_key, {}).get("rows") or []
     # each process measures its own seconds
     untimed = [[row | {"seconds": 0} for row in table] for table in (found, rows[: best.epoch + 1])]
     if json.dumps(untimed[0]) != json.dumps(untimed[1]):
