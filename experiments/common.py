@@ -129,7 +129,7 @@ class Study:
         print(f"\n{table}")
         document = self.output / name
         if document.is_file():
-            before, _, rest = document.read_text().partition(MARKS[0])
+            before, _, rest = document.read_text(encoding="utf-8").partition(MARKS[0])
             after = rest.partition(MARKS[1])[2]
             write_atomically(document, f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{after}".encode())
 

@@ -191,7 +191,7 @@ def _write(folder: Path, encoded: EncodedReviews, key: dict[str, object]) -> Non
                 digests[name] = hashlib.sha256((temporary / f"{name}.npy").read_bytes()).hexdigest()
             words = encoded.vocabulary.words
             meta = {"key": key, "sha256": digests, "vocabulary": words, "vocabulary_sha256": _words_digest(words)}
-            (temporary / "meta.json").write_text(json.dumps(meta))
+            (temporary / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
             _rename(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

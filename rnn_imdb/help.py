@@ -41,7 +41,7 @@ def help_text(root: Path, name: str) -> str:
     """Usage, options and their defaults of the command whose configuration is ``root``/``name``.yaml."""
     file = root / f"{name}.yaml"
     parts = [USAGE[name], "Options and their defaults:", "", _options(file)]
-    for entry in yaml.safe_load(file.read_text())["defaults"]:
+    for entry in yaml.safe_load(file.read_text(encoding="utf-8"))["defaults"]:
         if not isinstance(entry, dict):
             continue
         group, option = next(iter(entry.items()))
@@ -60,13 +60,15 @@ def help_text(root: Path, name: str) -> str:
 def _summary(path: Path) -> str:
     """The comment that opens a file."""
     return next(
-        line.lstrip("# ").rstrip(".") for line in path.read_text().splitlines() if not line.startswith("# @package")
+        line.lstrip("# ").rstrip(".")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if not line.startswith("# @package")
     )
 
 
 def _with_base(root: Path, path: Path) -> str:
     """The options of a file and of the base file it starts from."""
-    content = yaml.safe_load(path.read_text()) or {}
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     bases = [entry for entry in content.get("defaults", []) if str(entry).startswith("/base/")]
     files = [path, *(root / f"{base.strip('/').partition('@')[0]}.yaml" for base in bases)]
     return "\n".join(_options(file) for file in files)
@@ -75,7 +77,7 @@ def _with_base(root: Path, path: Path) -> str:
 def _options(path: Path) -> str:
     """A file without its opening comment and what concerns only Hydra."""
     kept, skipping = [], False
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith((" ", "-")):
             skipping = line.startswith(("defaults:", "hydra:", "#"))
         if not skipping:

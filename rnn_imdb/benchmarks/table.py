@@ -39,7 +39,7 @@ def report(rows: Sequence[Row], path: str) -> None:
         )
         print("  ".join(aligned).rstrip())
     try:
-        with Path(path).open("w", newline="") as file:
+        with Path(path).open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, [*columns, "machine"])
             writer.writeheader()
             writer.writerows({**row, "machine": machine().replace("\n", "; ")} for row in rows)
