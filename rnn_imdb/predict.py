@@ -54,7 +54,7 @@ def predict(checkpoint: "Checkpoint", texts: Sequence[str], *, explained: bool =
     """Predictions for ``texts``, in their order, with an explanation of each where ``explained``.
 
     Raises:
-        UserError: a text has no words.
+        UserError: a text has no words, or the weights are no finite numbers.
     """
     import numpy as np
     import torch
@@ -80,7 +80,13 @@ def predict(checkpoint: "Checkpoint", texts: Sequence[str], *, explained: bool =
         )
         tokens = torch.tensor([PAD_INDEX, *checkpoint.vocabulary.encode(words)])[numbers]
         with torch.inference_mode():
-            probability = classifier(tokens[None]).sigmoid().item()
+            logit = classifier(tokens[None])
+        if not logit.isfinite():
+            raise UserError(
+                f"a model must give finite numbers, but {checkpoint.path} gives a logit of {logit.item()}: its "
+                "training diverged, or the file was changed; name another"
+            )
+        probability = logit.sigmoid().item()
         predictions.append(
             Prediction(
                 label="positive" if probability > 0.5 else "negative",

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import math
 import pickle
 import sys
 import zipfile
@@ -269,6 +270,21 @@ def test_file_that_is_no_review_is_not_judged(
 def test_review_that_looks_like_a_table_or_a_path_is_judged(trained: Path) -> None:
     for text in ("A review, a text; both brilliant", "{brilliant}", "[1, 2]", "Review, text\n", "/", "1"):
         assert decode(text.encode(), "-") == text
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_no_numbers_judge_nothing(
+    trained: Path, value: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(trained / BEST, weights_only=True)
+    content["state_dict"]["classifier.head.bias"].fill_(value)
+    torch.save(content, tmp_path / "diverged.ckpt")
+    for options in ([], ["--json"], ["--explain"]):
+        with pytest.raises(SystemExit, match="1"):
+            predict_command.main([str(tmp_path / "diverged.ckpt"), "brilliant", *options])
+        captured = capsys.readouterr()
+        assert f"gives a logit of {value}" in captured.err
+        assert captured.out == ""
 
 
 def test_name_of_a_file_is_no_review(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
