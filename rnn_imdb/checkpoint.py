@@ -120,7 +120,7 @@ def read_checkpoint(path: Path, content: Any) -> Checkpoint:
         _demand(_is_list(ids), "training_ids are no list of numbers of 64 bits")
         # pairs are looked for by halves
         _demand(_is_list(pairs) and bool((pairs[1:] > pairs[:-1]).all()), "pairs are no sorted numbers")
-        _demand(all(isinstance(weight, Tensor) for weight in weights.values()), "a weight is no tensor")
+        _demand(all(map(_is_weight, weights.values())), "a weight is no tensor of real numbers")
         vocabulary, rows = Vocabulary(words), len(weights["embedding.weight"])
         _demand(rows == len(words), f"there are {len(words)} words and {rows} vectors of words")
         plain: Any = OmegaConf.to_container(config)
@@ -150,7 +150,14 @@ def _demand(holds: bool, problem: str) -> None:
 
 
 def _is_list(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.dtype == torch.int64 and value.dim() == 1
+    # one that is not contiguous may repeat a number more often than memory holds
+    return isinstance(value, Tensor) and value.dtype == torch.int64 and value.dim() == 1 and value.is_contiguous()
+
+
+def _is_weight(value: Any) -> bool:
+    """Whether ``value`` is what a training writes, in any of its precisions; torch would turn others into those."""
+    numbers = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+    return isinstance(value, Tensor) and value.dtype in numbers and value.layout == torch.strided and value.is_cpu
 
 
 def _not_ours(path: Path, problem: str) -> UserError:

@@ -182,17 +182,25 @@ def find_checkpoint(path: str | Path) -> Path:
     """The checkpoint file at ``path``: itself, or the best one of a run folder.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or nobody may look.
     """
     path = expand(path)
-    if path.is_dir():
-        if not (path / BEST).is_file():
+    try:
+        if path.is_dir():
+            if not (path / BEST).is_file():
+                raise UserError(
+                    f"a run folder must hold {BEST}, but {path} does not: name a run that finished an epoch",
+                    exit_code=2,
+                )
+            return path / BEST
+        if not path.is_file():
             raise UserError(
-                f"a run folder must hold {BEST}, but {path} does not: name a run that finished an epoch", exit_code=2
+                f"checkpoint must be a file or a run folder, but {path} does not exist: see experiments/runs",
+                exit_code=2,
             )
-        return path / BEST
-    if not path.is_file():
+    except OSError as error:
         raise UserError(
-            f"checkpoint must be a file or a run folder, but {path} does not exist: see experiments/runs", exit_code=2
-        )
+            f"checkpoint must be a file or a run folder that may be read, but {path} is not ({error.strerror}): give "
+            "access there"
+        ) from error
     return path

@@ -35,6 +35,8 @@ MADE: dict[str, tuple[str, ...]] = {
 }
 # relative to the working directory, so that no value is inside the run folder
 _FOLDERS = ("dirpath", "save_dir")
+# a number as a sign in the name of a checkpoint: the 46th is a dot, the 47th a slash
+_SIGN = re.compile(r"\{[^}]*:[^}]*c\}")
 # an axis of a sweep file: a group of the project's or an option in it, and no key of Hydra's as _target_
 _AXIS = re.compile(r"\+{0,2}(data|model|optimizer|trainer|callbacks|logger|experiment|seed|test)(\.[a-zA-Z]\w*)*")
 _OF_THE_MACHINE = ("data.root", "data.cache_dir")
@@ -97,7 +99,8 @@ def _check_object(value: Any, own: Any, key: str, made: tuple[str, ...] = ()) ->
 
 def leads_elsewhere(path: str) -> bool:
     """Whether ``path`` may lead out of the folder that it is joined to, or to another machine."""
-    return path.startswith(("/", "~")) or ".." in Path(path).parts or any(sign in path for sign in ("$", "://", "\0"))
+    above = path.startswith(("/", "~")) or ".." in Path(path).parts
+    return above or any(sign in path for sign in ("$", "://", "\0")) or _SIGN.search(path) is not None
 
 
 def check_sweep(name: Any, axes: Mapping[Any, Any]) -> None:

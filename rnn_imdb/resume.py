@@ -142,15 +142,13 @@ def newest_unfinished(runs: Path, composed: DictConfig) -> Path | None:
 
 def _candidates(runs: Path, wanted: dict[str, object]) -> Iterator[Path]:
     for folder in sorted(runs.glob("*"), reverse=True):
-        if not (folder / CONFIG).is_file():
-            continue
         try:
             found = unfinished(folder)
             # the other processes of a distributed training find it held by their own first
             free = not is_leader() or not is_held(folder)
             fits = found is not None and options(found) == wanted and free
         except UserError:
-            # a damaged configuration is nobody's
+            # no configuration, or a damaged one, is nobody's
             continue
         if fits:
             yield folder

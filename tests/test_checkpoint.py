@@ -1,12 +1,15 @@
 """Checkpoints on their own: opening, evaluating, predicting, and refusing what is none."""
 
+import errno
 import gzip
 import io
 import json
 import math
+import os
 import pickle
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import torch
 from conftest import compose, forget_later_options
 
 from rnn_imdb import predict as predict_command
+from rnn_imdb import resume
 from rnn_imdb.build import build_data
 from rnn_imdb.checkpoint import open_checkpoint, read_checkpoint
 from rnn_imdb.embedding import frequent_pairs
@@ -370,6 +374,7 @@ def test_damaged_and_foreign_checkpoints_are_refused(trained: Path, tmp_path: Pa
         ("vocabulary", ["<pad>", "<unk>"], "there are 2 words and 68 vectors of words"),
         ("training_ids", torch.zeros(3), "training_ids are no list"),
         ("training_ids", [1, 2], "training_ids are no list"),
+        ("training_ids", torch.zeros(1, dtype=torch.int64).expand(10**12), "training_ids are no list"),
         ("epoch", -1, "epoch or global_step is no count"),
         ("global_step", "8", "epoch or global_step is no count"),
         ("state_dict", {"classifier.embedding.weight": "w"}, "a weight is no tensor"),
@@ -393,7 +398,57 @@ def test_value_that_no_training_writes_is_refused(
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("pairs", [torch.tensor([3.0]), torch.tensor([2, 1]), torch.tensor([[1]]), "pairs"])
+@pytest.mark.parametrize(
+    "weight",
+    [
+        *(torch.zeros(1, 32, dtype=kind) for kind in (torch.complex64, torch.int64, torch.bool, torch.float8_e4m3fn)),
+        torch.zeros(1, 32).to_sparse(),
+        torch.zeros(1, 32, device="meta"),
+    ],
+    ids=lambda weight: f"{weight.dtype}, {weight.layout}, {weight.device}",
+)
+def test_what_is_no_weight_is_refused(trained: Path, weight: torch.Tensor) -> None:
+    content = torch.load(trained / BEST, weights_only=True)
+    content["state_dict"]["classifier.head.weight"] = weight
+    with pytest.raises(UserError, match="a weight is no tensor of real numbers"):
+        read_checkpoint(trained / BEST, content)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_any_precision_are_read(trained: Path, kind: torch.dtype) -> None:
+    content = torch.load(trained / BEST, weights_only=True)
+    weight = content["state_dict"]["classifier.head.weight"].to(kind)
+    content["state_dict"]["classifier.head.weight"] = weight
+    assert torch.equal(read_checkpoint(trained / BEST, content).classifier().head.weight, weight.float())
+
+
+def test_checkpoint_where_nobody_may_look_is_one_line(
+    trained: Path, small_overrides: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def guarded(ask: Callable[..., Any]) -> Callable[..., Any]:
+        def ask_within_limits(path: Any, *options: Any, **further: Any) -> Any:
+            if trained in Path(path).parents:
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return ask(path, *options, **further)
+
+        return ask_within_limits
+
+    monkeypatch.setattr(Path, "stat", guarded(Path.stat))
+    monkeypatch.setattr(os, "open", guarded(os.open))
+    for path in (trained, trained / BEST):
+        with pytest.raises(UserError, match=rf"that may be read, but {path} is not \(Permission denied\)"):
+            open_checkpoint(path)
+    assert resume.newest_unfinished(trained.parent, compose("train", *small_overrides)) is None
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        *(torch.tensor([3.0]), torch.tensor([2, 1]), torch.tensor([[1]]), "pairs"),
+        torch.zeros(1, dtype=torch.int64).expand(10**12),
+    ],
+    ids=["real", "unsorted", "table", "text", "repeated"],
+)
 def test_pairs_that_cannot_be_looked_up_are_refused(trained: Path, pairs: Any) -> None:
     content = torch.load(trained / BEST, weights_only=True)
     content["rnn_imdb"]["config"]["model"]["bigrams"] = 2

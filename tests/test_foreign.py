@@ -87,6 +87,8 @@ def test_what_a_file_may_name_is_a_callback_or_a_logger() -> None:
         {"callbacks.x": {"_target_": CHECKPOINT, "dirpath": "models"}},
         {"callbacks.x": {"_target_": CHECKPOINT, "filename": "../../best"}},
         {"callbacks.x": {"_target_": CHECKPOINT, "filename": "/tmp/best"}},
+        {"callbacks.x": {"_target_": CHECKPOINT, "filename": "{epoch:c}{epoch:c}/best"}},
+        {"callbacks.x": {"_target_": CHECKPOINT, "filename": ".{step:<1c}/best"}},
         {"callbacks.x": {"_target_": CHECKPOINT, "dirpath": "s3://bucket"}},
         {"logger.tensorboard.version": "../.."},
         {"logger.tensorboard.name": "a/../../b"},
