@@ -10,6 +10,7 @@ import torch
 from conftest import compose
 from torch import Tensor, nn
 
+from rnn_imdb import session
 from rnn_imdb.benchmarks.epochs import _with_torch_rnn
 from rnn_imdb.build import build_data, build_module, parameter_dtype
 from rnn_imdb.cell import LinearCell, make_cell
@@ -242,6 +243,7 @@ def test_summary_names_the_scan_that_runs(
     small_overrides: list[str], precision: str, expected: str, masked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = compose("train", *small_overrides, f"trainer.precision={precision}", f"model.mask_padding={masked}")
+    session.start(0)
     trainer = L.Trainer(accelerator="cpu", precision=config.trainer.precision, logger=False, enable_checkpointing=False)
     data, device = build_data(config.data), torch.device("cpu")
     model = build_module(config, len(data.vocabulary)).classifier

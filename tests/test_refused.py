@@ -14,7 +14,7 @@ from conftest import compose
 from lightning.pytorch import callbacks as lightning_callbacks
 from omegaconf import OmegaConf
 
-from rnn_imdb import encoders, refused, schema
+from rnn_imdb import encoders, refused, schema, session
 from rnn_imdb.build import FIGURES, build_trainer, check_callbacks
 from rnn_imdb.config import check
 from rnn_imdb.data import BatchSampler
@@ -121,6 +121,7 @@ def test_checkpoints_that_a_run_ends_with_cannot_be_taken_away(overrides: list[s
 
 
 def trainer(tmp_path: Path, *overrides: str) -> L.Trainer:
+    session.start(0)
     return build_trainer(compose("train", "trainer.accelerator=cpu", *overrides), tmp_path, [])
 
 

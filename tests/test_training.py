@@ -281,6 +281,7 @@ def test_callbacks_keep_the_hooks_that_they_fill(small_overrides: list[str], tmp
     replaced.on_before_backward = lambda *_: called.append("given")
     session.start(0)
     config = compose("train", *small_overrides, "trainer.max_epochs=1", "trainer.limit_train_batches=1")
+    session.start(0)
     trainer = build_trainer(config, tmp_path, [told, replaced])
     trainer.fit(build_module(config, config.data.vocabulary_size), build_data(config.data))
     assert called == ["given", "filled"]
