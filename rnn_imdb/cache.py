@@ -212,8 +212,18 @@ def _rename(temporary: Path, folder: Path) -> None:
 
 
 def _load(path: Path) -> np.ndarray:
-    """The array in a file, of which only what is used is read; plain, since a memmap is slow to index."""
-    return np.asarray(np.load(path, mmap_mode="r"))
+    """The array in a file, of which only what is used is read; plain, since a memmap is slow to index.
+
+    Raises:
+        ValueError: the file holds none.
+    """
+    try:
+        return np.asarray(np.lib.format.open_memmap(path, mode="r"))
+    except (OSError, MemoryError):
+        raise
+    # a header made to confuse ends numpy in whatever Python raises
+    except Exception as error:
+        raise ValueError(f"{path.name} holds no array: {error}") from error
 
 
 def _words_digest(words: list[str]) -> str:

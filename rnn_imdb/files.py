@@ -168,8 +168,10 @@ def expand(path: str | Path) -> Path:
     """``path`` with the home folder in place of a ``~`` at its beginning.
 
     Raises:
-        UserError: nobody knows that home.
+        UserError: nobody knows that home, or the system takes no such path.
     """
+    if "\0" in os.fspath(path):
+        raise UserError(f"a path must have no NUL character, got {os.fspath(path)!r}: correct it", exit_code=2)
     try:
         return Path(path).expanduser()
     except RuntimeError as error:

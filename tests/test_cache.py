@@ -301,12 +301,22 @@ def change_a_word(path: Path) -> None:
     change(path, vocabulary=words)
 
 
-def save(path: Path, edit: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Write another array, with the digest that belongs to it."""
-    np.save(path, edit(np.load(path)))
+def put(path: Path, content: bytes) -> None:
+    """Write ``content``, with the digest that belongs to it."""
+    path.write_bytes(content)
     meta = path.with_name("meta.json")
     digests = json.loads(meta.read_text())["sha256"]
-    change(meta, sha256=digests | {path.stem: hashlib.sha256(path.read_bytes()).hexdigest()})
+    change(meta, sha256=digests | {path.stem: hashlib.sha256(content).hexdigest()})
+
+
+def save(path: Path, edit: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Write another array."""
+    np.save(path, edit(np.load(path)))
+    put(path, path.read_bytes())
+
+
+def array_with(header: str) -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
 
 
 def become_a_pipe(path: Path) -> None:
@@ -343,6 +353,12 @@ def become_a_pipe(path: Path) -> None:
         ("test_tokens.npy", lambda path: save(path, lambda tokens: tokens[:-1])),
         ("test_labels.npy", lambda path: save(path, lambda labels: labels + np.uint8(1))),
         ("test_labels.npy", lambda path: save(path, lambda labels: labels.astype(object))),
+        ("test_labels.npy", lambda path: put(path, b"PK\x03\x04")),
+        ("train_tokens.npy", lambda path: put(path, array_with("((("))),
+        (
+            "train_ids.npy",
+            lambda path: put(path, array_with(f"{{'descr': '<u8', 'fortran_order': False, 'shape': ({2**70},)}}")),
+        ),
     ],
 )
 def test_a_damaged_cache_is_announced_and_built_again(

@@ -154,6 +154,11 @@ def test_a_home_that_nobody_knows_is_reported() -> None:
         AclImdbReviews("~nosuchuser/x")
 
 
+def test_a_path_that_the_system_does_not_take_is_reported() -> None:
+    with pytest.raises(UserError, match=r"must have no NUL character, got 'a\\x00b'"):
+        AclImdbReviews("a\0b")
+
+
 @pytest.mark.parametrize(("option", "value"), [("root", "mine.csv"), ("reviews_per_class", 40)])
 def test_what_the_embedded_reviews_do_not_have_is_refused(
     option: str, value: object, monkeypatch: pytest.MonkeyPatch
