@@ -52,13 +52,25 @@ class Checkpoint:
     weights: dict[str, Tensor]
 
     def classifier(self) -> Classifier:
-        """The model with its weights, in evaluation mode on the CPU."""
+        """The model with its weights, in evaluation mode on the CPU.
+
+        Raises:
+            UserError: the weights are not those of the configuration.
+        """
+        # without memory at first: a configuration may ask for more than any machine has; no shape rests on the radius
+        model = self.config["model"] | {"spectral_radius": None}
+        with torch.device("meta"):
+            planned = build_classifier(self.config | {"model": model}, len(self.vocabulary)).state_dict()
+        for name in planned | self.weights:
+            there, here = (tuple(of[name].shape) if name in of else "missing" for of in (planned, self.weights))
+            if there != here:
+                raise UserError(
+                    f"{self.path} must hold weights that fit its configuration, but {name} is {here} and should be "
+                    f"{there}: name a checkpoint that python -m rnn_imdb.train wrote"
+                )
         classifier = build_classifier(self.config, len(self.vocabulary))
         classifier.pairs = self.pairs
-        try:
-            classifier.load_state_dict(self.weights)
-        except RuntimeError as error:
-            raise UserError(f"{self.path} must hold weights that fit its configuration, but {error}") from error
+        classifier.load_state_dict(self.weights)
         return classifier.eval()
 
 
@@ -157,7 +169,8 @@ def _is_list(value: Any) -> bool:
 def _is_weight(value: Any) -> bool:
     """Whether ``value`` is what a training writes, in any of its precisions; torch would turn others into those."""
     numbers = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-    return isinstance(value, Tensor) and value.dtype in numbers and value.layout == torch.strided and value.is_cpu
+    plain = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_nested
+    return plain and value.dtype in numbers and value.is_cpu
 
 
 def _not_ours(path: Path, problem: str) -> UserError:

@@ -8,7 +8,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rnn_imdb.config import check, restore
 from rnn_imdb.errors import UserError
-from rnn_imdb.files import CONFIG, GROWING, LAST, read_yaml
+from rnn_imdb.files import CONFIG, GROWING, LAST, expand, read_yaml
 from rnn_imdb.foreign import check_objects
 from rnn_imdb.identity import EPOCHS, WITHOUT_EFFECT, looks_on, options, reviews
 from rnn_imdb.lock import is_held
@@ -106,6 +106,13 @@ def continued(folder: Path, composed: DictConfig, overrides: Sequence[str]) -> D
     # where a machine keeps its cache is no part of a run, and no file's to say
     saved.data.cache_dir = composed.data.cache_dir
     _take_over(saved, composed, keys)
+    root = saved.data.root
+    if saved.data.source == "aclimdb" and root and root != composed.data.root and not expand(root).exists():
+        raise UserError(
+            f"no file chooses where reviews are downloaded to, but {folder} has data.root={root!r}, which is not "
+            "there: give data.root=PATH",
+            exit_code=2,
+        )
     return saved
 
 

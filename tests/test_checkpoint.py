@@ -1,5 +1,6 @@
 """Checkpoints on their own: opening, evaluating, predicting, and refusing what is none."""
 
+import dataclasses
 import errno
 import gzip
 import io
@@ -18,8 +19,8 @@ import pytest
 import torch
 from conftest import compose, forget_later_options
 
+from rnn_imdb import checkpoint, resume
 from rnn_imdb import predict as predict_command
-from rnn_imdb import resume
 from rnn_imdb.build import build_data
 from rnn_imdb.checkpoint import open_checkpoint, read_checkpoint
 from rnn_imdb.embedding import frequent_pairs
@@ -404,14 +405,42 @@ def test_value_that_no_training_writes_is_refused(
         *(torch.zeros(1, 32, dtype=kind) for kind in (torch.complex64, torch.int64, torch.bool, torch.float8_e4m3fn)),
         torch.zeros(1, 32).to_sparse(),
         torch.zeros(1, 32, device="meta"),
+        [torch.zeros(2), torch.zeros(3)],
     ],
-    ids=lambda weight: f"{weight.dtype}, {weight.layout}, {weight.device}",
+    ids=lambda weight: "nested" if isinstance(weight, list) else f"{weight.dtype}, {weight.layout}, {weight.device}",
 )
-def test_what_is_no_weight_is_refused(trained: Path, weight: torch.Tensor) -> None:
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_what_is_no_weight_is_refused(trained: Path, weight: torch.Tensor | list[torch.Tensor]) -> None:
     content = torch.load(trained / BEST, weights_only=True)
+    weight = torch.nested.nested_tensor(weight) if isinstance(weight, list) else weight
     content["state_dict"]["classifier.head.weight"] = weight
     with pytest.raises(UserError, match="a weight is no tensor of real numbers"):
         read_checkpoint(trained / BEST, content)
+
+
+@pytest.mark.parametrize(
+    ("options", "weights", "text"),
+    [
+        # 1.3 terabytes
+        ({"encoder": "dense", "state_dim": 4096, "embedding_dim": 4096}, {}, r"embedding\.weight is \(68, 32\) and"),
+        ({"bidirectional": True}, {}, r"backward_cell\.A is missing and should be \("),
+        ({"spectral_radius": 0.9}, {"head.weight": torch.zeros(1).expand(10**6, 10**6)}, r"head\.weight is \(1000000"),
+        ({}, {"more": torch.zeros(1)}, r"more is \(1,\) and should be missing"),
+    ],
+)
+def test_weights_of_another_model_are_refused_before_it_is_made(
+    trained: Path, options: dict[str, Any], weights: dict[str, torch.Tensor], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = open_checkpoint(trained)
+    data = {"data": opened.config["data"] | {"sequence_length": 20_000}}
+    config = opened.config | data | {"model": opened.config["model"] | options}
+    changed = dataclasses.replace(opened, config=config, weights=opened.weights | weights)
+    made = []
+    build = checkpoint.build_classifier
+    monkeypatch.setattr(checkpoint, "build_classifier", lambda *of: made.append(build(*of)) or made[-1])
+    with pytest.raises(UserError, match=rf"must hold weights that fit its configuration, but {text}"):
+        changed.classifier()
+    assert {weight.device.type for model in made for weight in model.parameters()} == {"meta"}
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])

@@ -123,10 +123,21 @@ def test_interpolation_in_a_saved_configuration_is_not_resolved(tmp_path: Path, 
         resume.read_config(tmp_path)
 
 
+def test_no_file_says_where_reviews_are_downloaded_to(tmp_path: Path) -> None:
+    write_saved(tmp_path, {"data.root": str(tmp_path / "theirs")}, "data=aclimdb")
+    with pytest.raises(UserError, match=r"has data\.root='.*theirs', which is not there: give data\.root=PATH"):
+        resume.continued(tmp_path, composed(), [])
+    for root in (tmp_path / "mine", tmp_path / "theirs"):
+        given = ["data=aclimdb", f"data.root={root}"]
+        assert resume.continued(tmp_path, composed(*given), given).data.root == str(root)
+    (tmp_path / "theirs").mkdir()
+    assert resume.continued(tmp_path, composed(), []).data.root == str(tmp_path / "theirs")
+
+
 def test_cache_is_where_the_command_line_says(tmp_path: Path) -> None:
-    write_saved(tmp_path, {"data.cache_dir": "/elsewhere", "data.root": "/own/reviews"}, "data=aclimdb")
+    write_saved(tmp_path, {"data.cache_dir": "/elsewhere", "data.root": str(tmp_path)}, "data=aclimdb")
     data = resume.continued(tmp_path, composed(), []).data
-    assert (data.cache_dir, data.root) == (None, "/own/reviews")
+    assert (data.cache_dir, data.root) == (None, str(tmp_path))
     given = ["data=aclimdb", "data.cache_dir=here"]
     assert resume.continued(tmp_path, composed(*given), given).data.cache_dir == "here"
 
