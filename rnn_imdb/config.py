@@ -161,7 +161,9 @@ def unknown_key(key: str, valid: list[str], top: Sequence[str] = ()) -> str:
     where = f"{prefix} has" if prefix else "there are"
     near = difflib.get_close_matches(name, valid, n=1)
     groups = (top or option_names(TrainConfig)) if prefix else valid
-    found = _elsewhere(name, groups, [f"{prefix}.{each}" if prefix else each for each in near])
+    near = [f"{prefix}.{each}" if prefix else each for each in near]
+    # another file of the group may have the option itself
+    found = [each for each in _elsewhere(name, groups, near) if each != key]
     hint = f"; did you mean {' or '.join(found[:3])}?" if found else ""
     return f"there is no option {key}: {where} {', '.join(valid)}{hint}"
 

@@ -55,6 +55,12 @@ def check_processes(trainer: "L.Trainer") -> None:
         )
     environment = trainer._accelerator_connector.cluster_environment
     if not isinstance(environment, (SLURMEnvironment, TorchElasticEnvironment)):
+        if trainer.num_nodes > 1:
+            raise UserError(
+                f"srun or torchrun must start the processes of several nodes, got trainer.num_nodes="
+                f"{trainer.num_nodes} without them, which would wait for the others: start them so, or leave it out",
+                exit_code=2,
+            )
         return
     started = environment.world_size()
     if started != trainer.num_devices * trainer.num_nodes:

@@ -123,7 +123,8 @@ def _train(config: DictConfig, folder: Path, work: Path) -> dict[str, Any]:
         _write_start(config, work, short(data.source.fingerprint()), source)
         print(text, flush=True)
 
-    with together(trainer), refusals(MisconfigurationException):
+    # a callback may lack what it needs
+    with together(trainer), refusals(MisconfigurationException, ModuleNotFoundError):
         trainer.fit(module, data, ckpt_path=work / LAST if source else None)
     if config.trainer.fast_dev_run:
         return {}

@@ -161,6 +161,7 @@ LIMIT = r"must be a number of batches from 1, or a share above 0\.0, at most 1\.
 BAD = {
     # typos
     "model.state_dims=3": r"no option model\.state_dims: model has state_dim, .*; did you mean model\.state_dim\?",
+    "optimizer.betas=[0.9,0.9]": r"no option optimizer\.betas: optimizer has [\w, ]+$",
     "data.vocab_size=3": r"no option data\.vocab_size: .*did you mean data\.vocabulary_size\?",
     "optimizer.lr=1": r"no option optimizer\.lr: optimizer has name, learning_rate",
     "optimizer.betas=[0.9,0.99]": r"no option optimizer\.betas: optimizer has name, .*alpha, eps, momentum",

@@ -111,6 +111,12 @@ def test_processes_are_as_many_as_the_devices(
         build_trainer(compose("train", *small_overrides, *options), tmp_path, [])
 
 
+def test_nodes_that_nobody_starts_are_not_waited_for(small_overrides: list[str], tmp_path: Path) -> None:
+    session.start(0)
+    with pytest.raises(UserError, match=r"processes of several nodes, got trainer\.num_nodes=2 without them"):
+        build_trainer(compose("train", *small_overrides, "+trainer.num_nodes=2"), tmp_path, [])
+
+
 @pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork", "ddp_notebook", "fsdp", "deepspeed", "dpp"])
 def test_other_strategies_are_refused(strategy: str) -> None:
     with pytest.raises(UserError, match=rf"trainer\.strategy must be one of auto, ddp, .* got '{strategy}'"):

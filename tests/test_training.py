@@ -231,6 +231,13 @@ def test_options_work(run: Train, overrides: list[str]) -> None:
     assert 0 < metrics["test/loss"] < 5
 
 
+def test_callback_that_lacks_a_package_is_a_clear_error(run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning.pytorch.accelerators.cpu._PSUTIL_AVAILABLE", False)
+    monkeypatch.setattr("lightning.pytorch.callbacks.device_stats_monitor._PSUTIL_AVAILABLE", False)
+    with pytest.raises(UserError, match="psutil"):
+        run("+callbacks.stats._target_=lightning.pytorch.callbacks.DeviceStatsMonitor")
+
+
 def test_trainer_arguments_that_lightning_refuses_are_a_clear_error(run: Train) -> None:
     with pytest.raises(UserError, match=r"must have arguments that Lightning .*gradient_clip_algorithm. quick"):
         run("+trainer.gradient_clip_algorithm=quick", "trainer.gradient_clip_val=1.0")
