@@ -132,6 +132,12 @@ def refuse_single(config: DictConfig) -> None:
     """
     if config.resume is not None:
         raise UserError("a sweep resumes by itself, got resume: give the same command again without it", exit_code=2)
+    if config.trainer.fast_dev_run:
+        raise UserError(
+            f"a sweep compares what its jobs leave, got trainer.fast_dev_run={config.trainer.fast_dev_run}, which "
+            "leaves nothing: leave it out, or try one run by itself",
+            exit_code=2,
+        )
     if config.trainer.strategy != "auto" or config.trainer.devices not in (1, "auto"):
         raise UserError(
             f"a job of a sweep is one process, got trainer.strategy={config.trainer.strategy} "

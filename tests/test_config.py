@@ -481,6 +481,7 @@ def test_groups_have_a_file_for_every_choice(group: str, table: dict[str, str]) 
         ("train", ["model.readout"], "an option is KEY=VALUE"),
         ("train", ["-m", "seed=0,1", "model.state_dim=0"], "model.state_dim must be a whole number from 1"),
         ("train", ["-m", "seed=0,1", "trainer=ddp"], "a job of a sweep is one process"),
+        ("train", ["-m", "seed=0,1", "trainer.fast_dev_run=1"], "got trainer.fast_dev_run=1, which leaves nothing"),
         ("train", ["-m", "seed=0,1", "resume=auto"], "a sweep resumes by itself"),
         ("train", ["-m", "seed=0,1", "modle=rnn"], "there is no option modle"),
         ("train", ["hydra.job.chdir=true"], "paths are those of the working directory, got hydra.job.chdir=true"),
