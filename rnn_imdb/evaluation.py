@@ -9,10 +9,9 @@ from typing import Any
 import lightning.pytorch as L
 import numpy as np
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from rnn_imdb import session
-from rnn_imdb.build import build_data, refusals
+from rnn_imdb.build import REFUSALS, build_data, refusals
 from rnn_imdb.callbacks.bars import Bars
 from rnn_imdb.checkpoint import Checkpoint, open_checkpoint
 from rnn_imdb.errors import UserError
@@ -53,7 +52,7 @@ def evaluate(
     reviews = build_data(settings, vocabulary=opened.vocabulary)
     if split != "train":
         _refuse_training_reviews(opened, reviews.split(split).ids, split)
-    with refusals(MisconfigurationException, ImportError, RuntimeError, TypeError, ValueError):
+    with refusals(*REFUSALS):
         trainer = L.Trainer(
             accelerator=accelerator,
             devices=1,

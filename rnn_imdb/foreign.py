@@ -18,10 +18,8 @@ MADE: dict[str, tuple[str, ...]] = {
         *(
             f"{_LIGHTNING}.callbacks.{name}"
             for name in (
-                *("ModelCheckpoint", "EarlyStopping", "Timer", "LearningRateMonitor", "DeviceStatsMonitor"),
-                *("EMAWeightAveraging", "WeightAveraging", "StochasticWeightAveraging"),
-                *("GradientAccumulationScheduler", "ModelSummary", "RichModelSummary"),
-                *("TQDMProgressBar", "RichProgressBar"),
+                *("ModelCheckpoint", "EarlyStopping", "LearningRateMonitor", "DeviceStatsMonitor"),
+                *("EMAWeightAveraging", "WeightAveraging"),
             )
         ),
         "rnn_imdb.callbacks.bars.Bars",

@@ -9,6 +9,7 @@ os.environ["MPLBACKEND"] = "agg"
 
 import io
 import random
+import signal
 import subprocess
 import sys
 import tarfile
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose as hydra_compose
@@ -182,6 +184,26 @@ def command(tmp_path: Path, forked: None) -> Callable[..., "subprocess.Completed
         return subprocess.run([sys.executable, "-m", f"rnn_imdb.{name}", *arguments], **(defaults | options))
 
     return run
+
+
+def interrupt_at(patch: pytest.MonkeyPatch, batch: int) -> None:
+    """Ctrl-C before the ``batch``-th training batch of the run."""
+    # Lightning takes seconds to import, and most tests do without
+    from rnn_imdb.data import BatchSampler
+    from rnn_imdb.interrupts import Interrupted
+
+    count = 0
+    iterate = BatchSampler.__iter__
+
+    def counting(self: BatchSampler) -> Iterator[np.ndarray]:
+        nonlocal count
+        for positions in iterate(self):
+            count += self.seed is not None
+            if count == batch:
+                raise Interrupted(signal.SIGINT)
+            yield positions
+
+    patch.setattr(BatchSampler, "__iter__", counting)
 
 
 Result = TypeVar("Result")

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import compose, small_reviews, write_archive
+from conftest import compose, interrupt_at, small_reviews, write_archive
 from omegaconf import DictConfig, OmegaConf
-from test_resume import OPTIONS, assert_same_run, continue_later, curves, metrics, stop_at, tree
+from test_resume import OPTIONS, assert_same_run, continue_later, curves, metrics, tree
 
 from rnn_imdb import resume
 from rnn_imdb.errors import UserError
@@ -39,7 +39,7 @@ def cut(short: Path, tmp_path: Path) -> Path:
 
 def interrupted(batch: int, config: DictConfig, folder: Path, *, resuming: bool = True) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, batch)
+        interrupt_at(patch, batch)
         with pytest.raises(Interrupted):
             train(config, folder, resuming=resuming)
 

@@ -14,6 +14,7 @@ import torch
 import yaml
 from conftest import compose
 from hydra.utils import get_class
+from lightning.pytorch import callbacks
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
@@ -23,10 +24,11 @@ from rnn_imdb.errors import UserError
 from rnn_imdb.evaluation import evaluate
 from rnn_imdb.files import BEST
 from rnn_imdb.foreign import MADE
+from rnn_imdb.refused import CALLBACKS
 from rnn_imdb.training import train
 
 CHECKPOINT = "lightning.pytorch.callbacks.ModelCheckpoint"
-TIMER = {"_target_": "lightning.pytorch.callbacks.Timer"}
+MONITOR = {"_target_": "lightning.pytorch.callbacks.LearningRateMonitor"}
 BOARD = {"_target_": "lightning.pytorch.loggers.TensorBoardLogger"}
 
 
@@ -53,7 +55,10 @@ def test_run_with_the_projects_own_callbacks_and_loggers_is_continued(tmp_path: 
 
 def test_what_a_file_may_name_is_a_callback_or_a_logger() -> None:
     for group, kind in (("callbacks", L.Callback), ("logger", Logger)):
-        assert all(issubclass(get_class(name), kind) for name in MADE[group])
+        classes = [get_class(name) for name in MADE[group]]
+        assert all(issubclass(made, kind) for made in classes)
+        # nor one that no run can have
+        assert not any(issubclass(made, getattr(callbacks, name)) for made in classes for name in CALLBACKS)
         named = {
             entry["_target_"]
             for file in (config.conf_folder() / group).iterdir()
@@ -74,13 +79,13 @@ def test_what_a_file_may_name_is_a_callback_or_a_logger() -> None:
         {"callbacks.x": {"_target_": "rnn_imdb.callbacks.record.Record", "content": {}, "first": "owned"}},
         {"callbacks.x": {"_target_": "lightning.pytorch.utilities.rank_zero.rank_zero_only"}},
         {"callbacks.x": {"_target_": ["numpy.load"]}},
-        {"callbacks.x": TIMER | {"duration": {"_target_": "os.system", "command": "touch owned"}}},
-        {"callbacks.x": TIMER | {"duration": [{"_target_": "os.getcwd"}]}},
-        {"callbacks.x": TIMER | {"duration": TIMER}},
-        {"callbacks.x": TIMER | {"_args_": ["owned"]}},
-        {"callbacks.x": TIMER | {"_partial_": True}},
-        {"callbacks.x": TIMER | {"_convert_": "object"}},
-        {"callbacks.x.deeper": TIMER},
+        {"callbacks.x": MONITOR | {"logging_interval": {"_target_": "os.system", "command": "touch owned"}}},
+        {"callbacks.x": MONITOR | {"logging_interval": [{"_target_": "os.getcwd"}]}},
+        {"callbacks.x": MONITOR | {"logging_interval": MONITOR}},
+        {"callbacks.x": MONITOR | {"_args_": ["owned"]}},
+        {"callbacks.x": MONITOR | {"_partial_": True}},
+        {"callbacks.x": MONITOR | {"_convert_": "object"}},
+        {"callbacks.x.deeper": MONITOR},
         {"logger.x": {"_target_": "lightning.pytorch.loggers.WandbLogger"}},
         {"logger.tensorboard._target_": "rnn_imdb.callbacks.bars.Bars"},
         {"trainer.profiler": {"_target_": "os.getcwd"}},

@@ -1,23 +1,19 @@
 """What Lightning would take: a run resumes bitwise with it, or refuses it by name before it trains."""
 
 import inspect
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
-import numpy as np
 import pytest
 import torch
-from conftest import compose
+from conftest import compose, interrupt_at
 from lightning.pytorch import callbacks as lightning_callbacks
 from omegaconf import OmegaConf
 
 from rnn_imdb import encoders, refused, schema, session
 from rnn_imdb.build import FIGURES, build_trainer, check_callbacks
 from rnn_imdb.config import check
-from rnn_imdb.data import BatchSampler
 from rnn_imdb.errors import UserError
 from rnn_imdb.files import BEST, LAST
 from rnn_imdb.interrupts import Interrupted
@@ -55,22 +51,6 @@ PASSED_ON = [
     "+trainer.num_nodes=1",
     "+trainer.profiler=simple",
 ]
-
-
-def interrupt_at(patch: pytest.MonkeyPatch, batch: int) -> None:
-    """Ctrl-C before the ``batch``-th training batch of the run."""
-    count = 0
-    iterate = BatchSampler.__iter__
-
-    def counting(self: BatchSampler) -> Iterator[np.ndarray]:
-        nonlocal count
-        for positions in iterate(self):
-            count += self.seed is not None
-            if count == batch:
-                raise Interrupted(signal.SIGINT)
-            yield positions
-
-    patch.setattr(BatchSampler, "__iter__", counting)
 
 
 def test_run_with_all_that_is_passed_on_resumes_bitwise(

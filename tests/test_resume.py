@@ -11,17 +11,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import compose, forget_later_options
+from conftest import compose, forget_later_options, interrupt_at
 from omegaconf import DictConfig, OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
@@ -30,7 +29,6 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from rnn_imdb import files, identity, interrupts, resume
 from rnn_imdb.checkpoint import open_checkpoint
-from rnn_imdb.data import BatchSampler
 from rnn_imdb.errors import UserError
 from rnn_imdb.files import BEST, LAST
 from rnn_imdb.interrupts import Interrupted, interruptible
@@ -92,23 +90,6 @@ def continue_later(config: DictConfig, folder: Path) -> None:
     train(config, folder, resuming=True)
 
 
-def stop_at(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
-    """Ctrl-C before the ``batch``-th training batch of the run."""
-    count = 0
-    iterate = BatchSampler.__iter__
-
-    def counting(self: BatchSampler) -> Iterator[np.ndarray]:
-        nonlocal count
-        for positions in iterate(self):
-            if self.seed is not None:
-                count += 1
-                if count == batch:
-                    raise Interrupted(signal.SIGINT)
-            yield positions
-
-    monkeypatch.setattr(BatchSampler, "__iter__", counting)
-
-
 # there are 4 batches in an epoch
 @pytest.mark.parametrize("batch", [1, 3, 4, 5, 7, 16])
 def test_interrupted_run_continues_from_its_last_epoch(
@@ -116,7 +97,7 @@ def test_interrupted_run_continues_from_its_last_epoch(
 ) -> None:
     config = compose("train", *small_overrides, *OPTIONS)
     with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, batch)
+        interrupt_at(patch, batch)
         with pytest.raises(Interrupted):
             train(config, tmp_path / "run")
     assert open_checkpoint(tmp_path / "run" / LAST).step == (batch - 1) // 4 * 4
@@ -128,7 +109,7 @@ def test_run_of_an_earlier_version_continues(undisturbed: Path, small_overrides:
     config = compose("train", *small_overrides, *OPTIONS)
     folder = tmp_path / "runs" / "run"
     with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, 6)
+        interrupt_at(patch, 6)
         with pytest.raises(Interrupted):
             train(config, folder)
     saved = yaml.safe_load((folder / "config.yaml").read_text())
@@ -144,23 +125,26 @@ def test_run_of_an_earlier_version_continues(undisturbed: Path, small_overrides:
     assert_same_run(folder, undisturbed)
 
 
+def interrupt_at_the_end(monkeypatch: pytest.MonkeyPatch, config: DictConfig, folder: Path) -> None:
+    """Train, and be told to end when only the figures of the whole run are still to be written."""
+    from rnn_imdb import training
+
+    def interrupted(path: Path, content: bytes) -> None:
+        if path.name == "metrics.json":
+            raise Interrupted(signal.SIGTERM)
+        files.write_atomically(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "write_atomically", interrupted)
+        with pytest.raises(Interrupted):
+            train(config, folder)
+
+
 def test_interruption_while_testing_leads_to_the_same_end(
     undisturbed: Path, small_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rnn_imdb import training
-
     config = compose("train", *small_overrides, *OPTIONS)
-    write = training.write_atomically
-
-    def interrupted_at_the_end(path: Path, content: bytes) -> None:
-        if path.name == "metrics.json":
-            raise Interrupted(signal.SIGTERM)
-        write(path, content)
-
-    monkeypatch.setattr(training, "write_atomically", interrupted_at_the_end)
-    with pytest.raises(Interrupted):
-        train(config, tmp_path / "run")
-    monkeypatch.setattr(training, "write_atomically", write)
+    interrupt_at_the_end(monkeypatch, config, tmp_path / "run")
     continue_later(config, tmp_path / "run")
     assert_same_run(tmp_path / "run", undisturbed)
 
@@ -511,7 +495,7 @@ def test_csv_keeps_the_rows_of_the_epochs_before_an_interruption(small_overrides
     config = compose("train", *small_overrides, *OPTIONS, "logger=csv", "trainer.log_every_n_steps=1", "test=false")
     train(config, tmp_path / "whole")
     with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, 11)
+        interrupt_at(patch, 11)
         with pytest.raises(Interrupted):
             train(config, tmp_path / "run")
     path, whole = (tmp_path / name / "csv" / "metrics.csv" for name in ("run", "whole"))
@@ -546,23 +530,11 @@ def test_best_checkpoint_of_another_history_is_not_scored(
 def test_run_that_had_stopped_early_when_it_was_interrupted_does_not_train_on(
     small_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rnn_imdb import training
-
     # no later epoch improves by so much
     stopping = ("+callbacks.early_stopping.min_delta=9", "callbacks.early_stopping.patience=1", "test=false")
     config = compose("train", *small_overrides, *OPTIONS, *stopping)
     train(config, tmp_path / "whole")
-    write = training.write_atomically
-
-    def interrupted_at_the_end(path: Path, content: bytes) -> None:
-        if path.name == "metrics.json":
-            raise Interrupted(signal.SIGTERM)
-        write(path, content)
-
-    monkeypatch.setattr(training, "write_atomically", interrupted_at_the_end)
-    with pytest.raises(Interrupted):
-        train(config, tmp_path / "run")
-    monkeypatch.setattr(training, "write_atomically", write)
+    interrupt_at_the_end(monkeypatch, config, tmp_path / "run")
     continue_later(config, tmp_path / "run")
     assert metrics(tmp_path / "run")["epochs"] == 2
     assert_same_run(tmp_path / "run", tmp_path / "whole")

@@ -1,13 +1,11 @@
 """The learning rate over a run, smoothed labels, and averaged weights; interrupted runs go on with each."""
 
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import compose
+from conftest import compose, interrupt_at
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn import functional as F
 
@@ -15,7 +13,6 @@ from rnn_imdb import resume
 from rnn_imdb.build import build_data
 from rnn_imdb.checkpoint import open_checkpoint
 from rnn_imdb.choices import SCHEDULES
-from rnn_imdb.data import BatchSampler
 from rnn_imdb.errors import UserError
 from rnn_imdb.evaluation import evaluate
 from rnn_imdb.files import BEST, LAST
@@ -106,22 +103,6 @@ def test_smoothed_labels_are_trained_on_and_never_shown() -> None:
     torch.testing.assert_close(loss, F.binary_cross_entropy_with_logits(logits, labels))
     assert torch.equal(returned, logits)
     assert torch.equal(module._outputs["train"].values()[1], labels)
-
-
-def interrupt_at(patch: pytest.MonkeyPatch, batch: int) -> None:
-    """Ctrl-C before the ``batch``-th training batch of the run."""
-    count = 0
-    iterate = BatchSampler.__iter__
-
-    def counting(self: BatchSampler) -> Iterator[np.ndarray]:
-        nonlocal count
-        for positions in iterate(self):
-            count += self.seed is not None
-            if count == batch:
-                raise Interrupted(signal.SIGINT)
-            yield positions
-
-    patch.setattr(BatchSampler, "__iter__", counting)
 
 
 DROPPING = ["model.word_dropout=0.2", "model.embedding_dropout=0.3", "model.head_dropout=0.4"]
