@@ -20,10 +20,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rnn_imdb.console import draw_into_files
-from rnn_imdb.errors import UserError
-from rnn_imdb.files import read_json, read_yaml, write_atomically
-from rnn_imdb.results import Job, Spread, read_jobs, spread
+from rnn_imdb.common.console import draw_into_files
+from rnn_imdb.common.errors import UserError
+from rnn_imdb.common.files import read_json, read_yaml, write_atomically
+from rnn_imdb.sweeps.results import Job, Spread, read_jobs, spread
 
 # before a study imports what draws
 draw_into_files()
@@ -104,7 +104,7 @@ class Study:
         """Test metrics of a training's best epoch on reviews changed as ``data`` says; kept in the run's folder."""
         file = job.folder / f"evaluation_{name}.json"
         if not file.is_file():
-            from rnn_imdb.evaluation import evaluate
+            from rnn_imdb.training.evaluation import evaluate
 
             with contextlib.redirect_stdout(io.StringIO()):
                 evaluate(job.folder, data=self.places(job) | data, output=str(file))
@@ -137,7 +137,7 @@ class Study:
         """Save the matplotlib Figure that ``draw`` makes, in the style of all plots."""
         from matplotlib import style
 
-        from rnn_imdb.plots import STYLE
+        from rnn_imdb.common.style import STYLE
 
         # no text of a study has a $ but around formulas, and logarithmic axes have powers
         with style.context(STYLE | {"text.parse_math": True}):

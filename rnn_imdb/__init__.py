@@ -2,7 +2,7 @@
 
     h_t = tanh(A [h_{t-1}; x_t] + b)
 
-The README gives an order to read the modules in.
+The README draws the folders, from the commands down to the scan.
 """
 
 import sys

@@ -4,8 +4,8 @@ import runpy
 import sys
 
 from rnn_imdb import __version__
-from rnn_imdb.console import as_command
-from rnn_imdb.errors import fail
+from rnn_imdb.common.console import as_command
+from rnn_imdb.common.errors import fail
 
 COMMANDS = {
     "train": "train a model, or with -m a sweep of them",

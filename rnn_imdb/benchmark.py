@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from rnn_imdb.cli import run_hydra
-from rnn_imdb.config import check
-from rnn_imdb.errors import UserError
+from rnn_imdb.common.errors import UserError
+from rnn_imdb.config.compose import check
+from rnn_imdb.config.hydra import run_hydra
 
 # options of one measurement alone
 _OF_SCANS = ("batch_sizes", "state_dims", "time", "seconds")
@@ -39,11 +39,11 @@ def task(config: DictConfig) -> None:
     """Measure as ``config`` says, print one table and write it as CSV."""
     check(config)
     refuse_without_effect(HydraConfig.get().overrides.task, epoch=config.epoch)
-    from rnn_imdb import session
     from rnn_imdb.benchmarks import epochs, scans
     from rnn_imdb.benchmarks.table import machine, report
+    from rnn_imdb.training import environment
 
-    session.start(seed=0)
+    environment.start(seed=0)
     print(machine())
     if config.epoch:
         rows = epochs.measure(config, repeats=config.repeats)

@@ -4,10 +4,10 @@ from functools import partial
 
 from omegaconf import DictConfig
 
-from rnn_imdb.cli import run_hydra
-from rnn_imdb.command_line import prepare
-from rnn_imdb.config import check
-from rnn_imdb.files import find_checkpoint
+from rnn_imdb.common.files import find_checkpoint
+from rnn_imdb.config.command_line import prepare
+from rnn_imdb.config.compose import check
+from rnn_imdb.config.hydra import run_hydra
 
 
 def task(config: DictConfig) -> None:
@@ -15,7 +15,7 @@ def task(config: DictConfig) -> None:
     check(config)
     # torch takes seconds to import, and a mistyped path should not wait for it
     find_checkpoint(config.checkpoint)
-    from rnn_imdb.evaluation import evaluate
+    from rnn_imdb.training.evaluation import evaluate
 
     evaluate(
         config.checkpoint,

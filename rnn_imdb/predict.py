@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rnn_imdb.console import as_command, one_line, shows_colours
-from rnn_imdb.errors import UserError
-from rnn_imdb.files import find_checkpoint
+from rnn_imdb.common.console import as_command, one_line, shows_colours
+from rnn_imdb.common.errors import UserError
+from rnn_imdb.common.files import find_checkpoint
 
 if TYPE_CHECKING:
-    from rnn_imdb.checkpoint import Checkpoint
-    from rnn_imdb.explanation import Explanation
+    from rnn_imdb.insight.explanation import Explanation
+    from rnn_imdb.training.checkpoint import Checkpoint
 
 # a part of those that matplotlib knows: the others need more programs, or are of no use
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
@@ -59,8 +59,8 @@ def predict(checkpoint: "Checkpoint", texts: Sequence[str], *, explained: bool =
     import numpy as np
     import torch
 
-    from rnn_imdb.explanation import explain
-    from rnn_imdb.text import PAD_INDEX, tokenize, words_at
+    from rnn_imdb.data.text import PAD_INDEX, tokenize, words_at
+    from rnn_imdb.insight.explanation import explain
 
     data = checkpoint.config["data"]
     classifier = checkpoint.classifier()
@@ -226,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _check_picture(given.plot, len(given.text) + len(given.file))
     # torch takes seconds to import, and a mistyped path should not wait for it
     path = find_checkpoint(given.checkpoint)
-    from rnn_imdb.checkpoint import open_checkpoint
+    from rnn_imdb.training.checkpoint import open_checkpoint
 
     checkpoint = open_checkpoint(path)
     # bytes of a command line that are no UTF-8 arrive as lone surrogates
@@ -244,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _draw(prediction: Prediction, text: str, path: Path) -> None:
-    from rnn_imdb.explanation_plot import write_plot
+    from rnn_imdb.insight.explanation_plot import write_plot
 
     assert prediction.explanation is not None
     title = f"{prediction.label}, P(positive) = {prediction.probability:.1%}:  {text}"
@@ -262,7 +262,7 @@ def _text(predictions: Sequence[Prediction], texts: Sequence[str], *, explained:
         )
         parts.append((line + one_line(text, columns - len(line))).rstrip())
         if explained and prediction.explanation:
-            from rnn_imdb.explanation_text import coloured_text, plain_text
+            from rnn_imdb.insight.explanation_text import coloured_text, plain_text
 
             if shows_colours(sys.stdout):
                 parts.append(coloured_text(prediction.explanation, columns))

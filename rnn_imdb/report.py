@@ -8,23 +8,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rnn_imdb.console import as_command
-from rnn_imdb.errors import UserError, printable
-from rnn_imdb.files import write_atomically
-from rnn_imdb.results import (
+from rnn_imdb.common.console import as_command
+from rnn_imdb.common.errors import UserError, printable
+from rnn_imdb.common.files import write_atomically
+from rnn_imdb.sweeps.results import (
     MODEL_KEYS,
     Configuration,
     Job,
     Spread,
     by_configuration,
-    is_number,
     read_jobs,
     short_names,
     show,
     varied,
     write_csv,
 )
-from rnn_imdb.results_table import table
+from rnn_imdb.sweeps.table import table
+from rnn_imdb.training.outcome import is_number
 
 
 def write_report(jobs: Sequence[Job], folder: Path, *, title: str, command: str) -> list[Path]:
@@ -43,7 +43,7 @@ def write_report(jobs: Sequence[Job], folder: Path, *, title: str, command: str)
         UserError: a file cannot be written, or matplotlib is not installed.
     """
     try:
-        from rnn_imdb.plots import write_plots
+        from rnn_imdb.sweeps.plots import write_plots
     except ModuleNotFoundError as error:
         raise UserError(f"plots need {error.name}, which is not installed: pip install {error.name}") from error
 

@@ -8,14 +8,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from rnn_imdb import resume, sweep
-from rnn_imdb.cli import leave_nothing, run_hydra
-from rnn_imdb.command_line import pasted
-from rnn_imdb.config import check
-from rnn_imdb.console import as_command
-from rnn_imdb.files import CONFIG, METRICS, relative
-from rnn_imdb.interrupts import Interrupted
-from rnn_imdb.processes import is_leader
+from rnn_imdb.common.console import as_command
+from rnn_imdb.common.files import CONFIG, METRICS, relative
+from rnn_imdb.common.interrupts import Interrupted
+from rnn_imdb.common.processes import is_leader
+from rnn_imdb.config.command_line import pasted
+from rnn_imdb.config.compose import check
+from rnn_imdb.config.hydra import leave_nothing, run_hydra
+from rnn_imdb.sweeps import job as sweep
+from rnn_imdb.training import resume
 
 
 def in_short(config: DictConfig) -> str:
@@ -55,7 +56,7 @@ def task(config: DictConfig) -> None:
     if is_leader():
         print(in_short(config), flush=True)
     # torch and Lightning take seconds to import, and a mistyped option should not wait for them
-    from rnn_imdb.training import train
+    from rnn_imdb.training.run import train
 
     try:
         train(config, folder, resuming=resuming is not None)

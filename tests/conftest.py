@@ -29,14 +29,14 @@ from omegaconf import DictConfig
 
 # every annotated tensor function of the package checks its shapes while the tests run
 # (but for the doors of the scans, which do so themselves, and the kernels, which Triton reads from the file)
-SCANS = [f"scan.{name}" for name in ("reference", "bptt", "cpu", "gpu", "cudnn")]
-MODULES = ("inputs", "cell", "readout", "classifier", "encoders", "explanation")
-INSIGHT = ("callbacks.forgetting", "callbacks.states")
-TENSOR_MODULES = [f"rnn_imdb.{name}" for name in (*SCANS, *MODULES, *INSIGHT)]
+SCANS = [f"scan.{name}" for name in ("reference", "bptt", "native", "triton_scan", "cudnn")]
+MODEL = [f"model.{name}" for name in ("cell", "readout", "classifier", "rnn", "baselines")]
+INSIGHT = [f"insight.{name}" for name in ("explanation", "forgetting", "states")]
+TENSOR_MODULES = [f"rnn_imdb.{name}" for name in (*SCANS, *MODEL, *INSIGHT)]
 _hook = install_import_hook(TENSOR_MODULES, "beartype.beartype")
 
-from rnn_imdb import config  # noqa: E402 after the hook
-from rnn_imdb.scan import cpu  # noqa: E402
+from rnn_imdb.config import compose as config  # noqa: E402 after the hook
+from rnn_imdb.scan import native  # noqa: E402
 
 # nothing here is a matter of time: machines are shared
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -189,8 +189,8 @@ def command(tmp_path: Path, forked: None) -> Callable[..., "subprocess.Completed
 def interrupt_at(patch: pytest.MonkeyPatch, batch: int) -> None:
     """Ctrl-C before the ``batch``-th training batch of the run."""
     # Lightning takes seconds to import, and most tests do without
-    from rnn_imdb.data import BatchSampler
-    from rnn_imdb.interrupts import Interrupted
+    from rnn_imdb.common.interrupts import Interrupted
+    from rnn_imdb.data.module import BatchSampler
 
     count = 0
     iterate = BatchSampler.__iter__
@@ -221,11 +221,11 @@ def with_threads(count: int, function: Callable[[], Result]) -> Result:
 def runnable() -> list[str]:
     """Instruction sets that were built and that this processor has."""
     capability = torch.backends.cpu.get_cpu_capability()
-    return [name for name in cpu.INSTRUCTION_SETS.get(capability, ("baseline",)) if cpu.is_built(name)]
+    return [name for name in native.INSTRUCTION_SETS.get(capability, ("baseline",)) if native.is_built(name)]
 
 
 @pytest.fixture(params=runnable())
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    library = cpu.load(request.param)
-    monkeypatch.setattr(cpu, "_kernel", lambda: (library, request.param))
+    library = native.load(request.param)
+    monkeypatch.setattr(native, "_kernel", lambda: (library, request.param))
     return request.param

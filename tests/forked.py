@@ -20,7 +20,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-PRELOADED = ("rnn_imdb.training", "rnn_imdb.evaluation", "rnn_imdb.plots", "lightning.pytorch.loggers.tensorboard")
+PRELOADED = (
+    "rnn_imdb.training.run",
+    "rnn_imdb.training.evaluation",
+    "rnn_imdb.sweeps.plots",
+    "lightning.pytorch.loggers.tensorboard",
+)
 # beginnings of names of what is read at start-up
 READ_AT_START = ("OMP_", "MKL_", "ATEN_", "LD_", "PYTHON", "MPL", "TRITON_", "LC_", "LANG")
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)

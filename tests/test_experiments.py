@@ -19,9 +19,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from experiments import common
 from experiments.common import MARKS, Study, results
-from rnn_imdb import sweep
-from rnn_imdb.errors import UserError
-from rnn_imdb.results import Job, Spread
+from rnn_imdb.common.errors import UserError
+from rnn_imdb.sweeps import job as sweep
+from rnn_imdb.sweeps.results import Job, Spread
 
 pytestmark = pytest.mark.usefixtures("forked")
 
@@ -272,7 +272,7 @@ def test_linear_state_grows_as_the_powers_of_the_radius() -> None:
 
 def test_influence_on_the_last_state_is_the_norm_of_its_jacobian() -> None:
     from experiments.forgetting.study import state_influence
-    from rnn_imdb.classifier import ReviewClassifier
+    from rnn_imdb.model.rnn import ReviewClassifier
 
     torch.manual_seed(0)
     classifier = ReviewClassifier(vocabulary_size=11, embedding_dim=3, state_dim=5, init="torch")

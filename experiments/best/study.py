@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.common import Study, folder_name, markdown, over_seeds, percent, rows_of
-from rnn_imdb.results import Job
+from rnn_imdb.sweeps.results import Job
 
 # what is removed, and the options that remove it
 LEVERS: dict[str, Sequence[str]] = {

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.common import Study, by, markdown, over_seeds, percent, rows_of
-from rnn_imdb.results import Job
+from rnn_imdb.sweeps.results import Job
 
 KEYS = ("model.readout", "model.state_dim", "model.embedding_dim")
 Groups = Mapping[tuple[Any, ...], Sequence[Job]]

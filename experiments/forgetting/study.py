@@ -9,14 +9,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from experiments.common import Study, markdown, percent
-from rnn_imdb import session
-from rnn_imdb.build import build_data
-from rnn_imdb.callbacks.forgetting import forgetting_curve, influence, memory_length, typical_curve
-from rnn_imdb.callbacks.insight import sample
-from rnn_imdb.checkpoint import build_classifier, open_checkpoint
-from rnn_imdb.classifier import ReviewClassifier
-from rnn_imdb.plots import COLOURS
-from rnn_imdb.results import Job, Spread, spread
+from rnn_imdb.common.style import COLOURS
+from rnn_imdb.insight.base import sample
+from rnn_imdb.insight.forgetting import forgetting_curve, influence, memory_length, typical_curve
+from rnn_imdb.model.rnn import ReviewClassifier
+from rnn_imdb.sweeps.results import Job, Spread, spread
+from rnn_imdb.training import environment
+from rnn_imdb.training.checkpoint import build_classifier, open_checkpoint
+from rnn_imdb.training.trainer import build_data
 
 READOUTS = ("last", "all")
 SIDES = ("first", "last")
@@ -64,7 +64,7 @@ def state_influence(classifier: ReviewClassifier, tokens: Int64[Tensor, "batch t
 def before_and_after(job: Job) -> tuple[ReviewClassifier, ReviewClassifier]:
     """The classifier as the training drew it, and as its best epoch left it."""
     opened = open_checkpoint(job.folder)
-    session.start(opened.config["seed"])
+    environment.start(opened.config["seed"])
     before, after = build_classifier(opened.config, len(opened.vocabulary)).eval(), opened.classifier()
     assert isinstance(before, ReviewClassifier)
     assert isinstance(after, ReviewClassifier)

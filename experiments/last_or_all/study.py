@@ -8,9 +8,9 @@ import numpy as np
 
 from experiments.common import Study, markdown, percent, rows_of
 from rnn_imdb.benchmarks import keras_program
-from rnn_imdb.build import build_data
-from rnn_imdb.files import CONFIG, read_json, read_yaml, write_atomically
-from rnn_imdb.results import Job, spread
+from rnn_imdb.common.files import CONFIG, read_json, read_yaml, write_atomically
+from rnn_imdb.sweeps.results import Job, spread
+from rnn_imdb.training.trainer import build_data
 
 READOUTS = ("last", "all")
 FIGURES = ("validation/accuracy", "test/accuracy")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.common import Study, by, markdown, over_seeds, percent
-from rnn_imdb.results import Job, Spread, spread
+from rnn_imdb.sweeps.results import Job, Spread, spread
 
 SWEEPS = ("sweep_rnn.yaml", "sweep_dense_500.yaml", "sweep_dense_200.yaml", "sweep_conv.yaml")
 LENGTHS = (50, 200, 500, 1000)

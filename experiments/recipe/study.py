@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.common import Study, by, markdown, over_seeds, percent, rows_of
-from rnn_imdb.results import Job, spread
+from rnn_imdb.sweeps.results import Job, spread
 
 INITS = {"keras": "Keras's initialisation", "torch": "torch's initialisation"}
 OPTIMIZERS = ("RMSprop, alpha 0.9 (Keras)", "RMSprop, alpha 0.99 (torch)", "Adam")

@@ -8,12 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from experiments.common import Study, by, markdown, percent, rows_of
-from rnn_imdb.cell import make_cell
-from rnn_imdb.checkpoint import open_checkpoint
-from rnn_imdb.classifier import ReviewClassifier
-from rnn_imdb.initialization import spectral_radius
-from rnn_imdb.plots import COLOURS
-from rnn_imdb.results import Job, spread
+from rnn_imdb.common.style import COLOURS
+from rnn_imdb.model.cell import make_cell
+from rnn_imdb.model.initialization import spectral_radius
+from rnn_imdb.model.rnn import ReviewClassifier
+from rnn_imdb.sweeps.results import Job, spread
+from rnn_imdb.training.checkpoint import open_checkpoint
 
 KEYS = ("model.activation", "model.spectral_radius")
 SPLITS = ("validation", "test")

@@ -15,11 +15,11 @@ from torch.nn import functional as F
 
 from rnn_imdb.benchmarks import keras_program
 from rnn_imdb.benchmarks.table import Row
-from rnn_imdb.build import build_data, build_trainer, with_optimizer
-from rnn_imdb.callbacks.insight import Insight
-from rnn_imdb.callbacks.quality import Quality
-from rnn_imdb.classifier import ReviewClassifier
-from rnn_imdb.data import IMDBDataModule
+from rnn_imdb.data.module import IMDBDataModule
+from rnn_imdb.insight.base import Insight
+from rnn_imdb.insight.quality import Quality
+from rnn_imdb.model.rnn import ReviewClassifier
+from rnn_imdb.training.trainer import build_data, build_trainer, with_optimizer
 
 # what compile(optimizer="rmsprop") means
 KERAS_OPTIMIZER = {

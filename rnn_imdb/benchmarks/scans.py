@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from rnn_imdb.benchmarks.table import Row
-from rnn_imdb.cell import TanhCell
-from rnn_imdb.errors import UserError
+from rnn_imdb.common.errors import UserError
+from rnn_imdb.model.cell import TanhCell
 from rnn_imdb.scan import choose_backend
 
 PEER = "torch.nn.RNN"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from rnn_imdb.errors import UserError
-from rnn_imdb.scan import cpu
-from rnn_imdb.versions import processor, versions
+from rnn_imdb.common.errors import UserError
+from rnn_imdb.scan import native
+from rnn_imdb.training.environment import processor, versions
 
 Row = dict[str, str | int | float]
 
@@ -18,7 +18,7 @@ def machine() -> str:
     """One line on versions and hardware."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     packages = ", ".join(f"{package} {number}" for package, number in versions().items())
-    kernel = cpu.instruction_set() or "none"
+    kernel = native.instruction_set() or "none"
     cores = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
     return f"{packages}\n{processor()}, {cores}, C kernel {kernel}; {device}"
 

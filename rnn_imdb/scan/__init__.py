@@ -8,12 +8,20 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rnn_imdb.choices import SCANS
-from rnn_imdb.errors import NotServed
-from rnn_imdb.scan import cpu
+from rnn_imdb.common.errors import NotServed
+from rnn_imdb.scan import native
+from rnn_imdb.scan.bptt import Recurrence
 
 Scan = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
+# a backend by name, imported when first used
+SCANS = {
+    "reference": "rnn_imdb.scan.reference",
+    "bptt": "rnn_imdb.scan.bptt",
+    "cpu": "rnn_imdb.scan.native",
+    "triton": "rnn_imdb.scan.triton_scan",
+    "cudnn": "rnn_imdb.scan.cudnn",
+}
 # what keeps its recurrent weights in registers, beyond which cuDNN serves
 LARGEST_FUSED_STATE = 128
 
@@ -36,7 +44,7 @@ def tanh_scan(
         weight: recurrent weights W, (H, H); may be strided, for example a part of A.
         initial_state: h_0, (B, H).
         mask: True at real steps, (B, T); None means that all are real.
-        backend: a name in ``rnn_imdb.choices.SCANS``, or ``auto`` for :func:`choose_backend`.
+        backend: a name in ``SCANS``, or ``auto`` for :func:`choose_backend`.
         only_last: whether h_T is all that is wanted; on a CPU no gradient is then made for the other states.
 
     Returns:
@@ -49,7 +57,7 @@ def tanh_scan(
     check_inputs(projected, weight, initial_state, mask)
     backend = find_backend(backend, projected.device, projected.dtype, projected.shape[2], masked=mask is not None)
     if only_last and backend == "cpu":
-        return cpu.scan(projected, weight, initial_state, mask, only_last=True)
+        return native.scan(projected, weight, initial_state, mask, only_last=True)
     states = find_scan(backend)(projected, weight, initial_state, mask)
     return states[:, -1:] if only_last else states
 
@@ -60,7 +68,7 @@ def choose_backend(device: torch.device, dtype: torch.dtype, state_dim: int, *, 
     On a CPU ``cpu`` was the fastest at every size of ``python -m rnn_imdb.benchmark``; ``bptt`` serves without a
     compiled kernel, and other dtypes. On NVIDIA's GPUs cuDNN takes over where the fused kernel ends, but knows no mask.
     """
-    if device.type == "cpu" and dtype == torch.float32 and cpu.available():
+    if device.type == "cpu" and dtype == torch.float32 and native.available():
         return "cpu"
     # AMD's GPUs have the same name
     if device.type == "cuda" and torch.version.hip is None:
@@ -104,8 +112,8 @@ def find_backend(backend: str, device: torch.device, dtype: torch.dtype, state_d
             f"the scan triton is written for NVIDIA's GPUs, got one of ROCm {torch.version.hip}: set model.scan=auto, "
             "or bptt, which runs anywhere"
         )
-    if backend == "cpu" and not cpu.available():
-        raise NotServed(f"the scan cpu has no kernel here: {cpu.unavailable_reason()}, or set model.scan=auto")
+    if backend == "cpu" and not native.available():
+        raise NotServed(f"the scan cpu has no kernel here: {native.unavailable_reason()}, or set model.scan=auto")
     return backend
 
 
@@ -131,3 +139,21 @@ def check_inputs(projected: Tensor, weight: Tensor, initial_state: Tensor, mask:
         raise ValueError(f"mask must be torch.bool of shape {(batch, time)}, got {mask.dtype} {tuple(mask.shape)}")
     if mask is not None and mask.device != projected.device:
         raise ValueError(f"mask must be on {projected.device} like projected, got {mask.device}")
+
+
+def linear_scan(
+    projected: Float[Tensor, "batch time state"],
+    weight: Float[Tensor, "state state"],
+    initial_state: Float[Tensor, "batch state"],
+    mask: Bool[Tensor, "batch time"] | None = None,
+) -> Float[Tensor, "batch time state"]:
+    """All states of a linear recurrence,
+
+        h_t = projected_t + W h_{t-1}        h_t = h_{t-1} where ``mask`` is False
+
+    Arguments, result and errors are those of ``rnn_imdb.scan.tanh_scan``; the backward pass is that of
+    ``rnn_imdb.scan.bptt`` with a slope of one. With eigenvalues of W outside the unit circle long sequences may
+    overflow to inf.
+    """
+    check_inputs(projected, weight, initial_state, mask)
+    return Recurrence.apply(projected, weight, initial_state, mask, False)  # pyright: ignore[reportReturnType]

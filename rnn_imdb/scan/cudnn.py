@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from rnn_imdb.errors import NotServed
+from rnn_imdb.common.errors import NotServed
 
 # A module that torch replaces by an object with properties: type checkers cannot see them.
 rnn_precision: Any = torch.backends.cudnn.rnn

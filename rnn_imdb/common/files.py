@@ -1,0 +1,266 @@
+"""What a run leaves on disk: names, files that are whole or not there, and a reader that anything can be given to.
+
+Imports nothing heavy.
+"""
+
+import fcntl
+import json
+import os
+import stat
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rnn_imdb.common.errors import UserError
+
+# what a run folder holds; the metrics are written last, and say that the run is finished
+CONFIG = "config.yaml"
+METRICS = "metrics.json"
+VERSIONS = "versions.json"
+ERROR = "error.txt"
+BEST = Path("checkpoints") / "best.ckpt"
+LAST = Path("checkpoints") / "last.ckpt"
+# where a finished run trains on: its result stays until the longer one is there
+GROWING = "growing"
+# bytes of a file that is read whole: a history of 100,000 epochs has 30 million
+MOST = 32_000_000
+_DEEPEST = 50
+
+
+def relative(path: Path) -> Path:
+    """``path`` as a user in the working directory would type it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is never seen half written, whoever else writes it and whenever the power fails.
+
+    Raises:
+        UserError: the file cannot be written; what stood there before is untouched.
+    """
+    # the name differs between processes, also on different machines that share the folder
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{path} must be writable, but it is not ({error.strerror}): make room or give access there"
+        ) from error
+
+
+def refuse_links(folder: Path) -> None:
+    """Make sure that what is written into a run folder that was there before stays in it.
+
+    Raises:
+        UserError: a link, a pipe or a device lies in it.
+    """
+    for parent, folders, files in os.walk(folder):
+        for path in (Path(parent, name) for name in (*folders, *files)):
+            if path.is_symlink() or (path.exists() and not (path.is_file() or path.is_dir())):
+                raise UserError(
+                    f"a run folder must hold files and folders of its own, but {path} is a link, a pipe or a device: "
+                    "put a file there"
+                )
+
+
+def read_text(path: Path, errors: str = "strict") -> str:
+    """The text of a file that anybody may have put there; ``errors`` says what becomes of bytes that are none.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UserError: it is no regular file (a pipe would wait for ever), may not be read, is too long or not UTF-8.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise UserError("it must be a file, but it is a folder, a pipe or a device")
+            with open(descriptor, "rb", closefd=False) as file:
+                content = file.read(MOST + 1)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f"it must be readable, but it is not ({error.strerror})") from error
+    if len(content) > MOST:
+        raise UserError(f"it must have at most {MOST:,} bytes, but it has more")
+    try:
+        return content.decode("utf-8-sig", errors)
+    except UnicodeDecodeError as error:
+        raise UserError(f"it must be UTF-8 text, but byte {error.start} is none") from error
+
+
+# libyaml's, where PyYAML was built with it
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _PlainLoader(_Loader):
+    """Texts, numbers, lists and dictionaries; a key that stands twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        if len(found) < len(node.value):
+            raise UserError(f"every key must stand there once, but one of {', '.join(map(str, found))} does twice")
+        return found
+
+
+def read_yaml(path: Path) -> Any:
+    """The plain values in a YAML file; see :func:`read_text`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UserError: it cannot be read, or holds what no configuration does.
+    """
+    text = read_text(path)
+    try:
+        depth = 0
+        # read piece by piece first: libyaml's loader ends the process on deep nesting, and aliases multiply
+        for event in yaml.parse(text, Loader=_PlainLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST or isinstance(event, yaml.AliasEvent):
+                raise UserError(f"it must be YAML without aliases, at most {_DEEPEST} levels deep, but it is not")
+        return _plain(yaml.load(text, Loader=_PlainLoader))
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        raise UserError(f"it must be YAML, but {error}") from error
+
+
+def read_json(path: Path) -> Any:
+    """The plain values in a JSON file; see :func:`read_text`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UserError: it cannot be read, or holds what no figures are.
+    """
+    try:
+        return _plain(json.loads(read_text(path)))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"it must be JSON, but {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """``value``, all of whose parts are those of JSON: whole numbers have 64 bits, and keys are texts."""
+    if isinstance(value, dict):
+        for name, child in value.items():
+            if not isinstance(name, str):
+                raise UserError(f"its keys must be texts, but one is {name!r}")
+            _plain(child)
+    elif isinstance(value, list):
+        for child in value:
+            _plain(child)
+    elif isinstance(value, int) and abs(value) >= 2**63:
+        raise UserError("its whole numbers must have 64 bits, but one has more")
+    elif not (value is None or isinstance(value, (bool, int, float, str))):
+        raise UserError(f"its values must be texts or numbers, but one is a {type(value).__name__}")
+    return value
+
+
+def expand(path: str | Path) -> Path:
+    """``path`` with the home folder in place of a ``~`` at its beginning.
+
+    Raises:
+        UserError: nobody knows that home, or the system takes no such path.
+    """
+    if "\0" in os.fspath(path):
+        raise UserError(f"a path must have no NUL character, got {os.fspath(path)!r}: correct it", exit_code=2)
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f"a path with ~ must begin with the home of a known user, got {path} ({error}): write it out", exit_code=2
+        ) from error
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The checkpoint file at ``path``: itself, or the best one of a run folder.
+
+    Raises:
+        UserError: there is none, or nobody may look.
+    """
+    path = expand(path)
+    try:
+        if path.is_dir():
+            if not (path / BEST).is_file():
+                raise UserError(
+                    f"a run folder must hold {BEST}, but {path} does not: name a run that finished an epoch",
+                    exit_code=2,
+                )
+            return path / BEST
+        if not path.is_file():
+            raise UserError(
+                f"checkpoint must be a file or a run folder, but {path} does not exist: see experiments/runs",
+                exit_code=2,
+            )
+    except OSError as error:
+        raise UserError(
+            f"checkpoint must be a file or a run folder that may be read, but {path} is not ({error.strerror}): give "
+            "access there"
+        ) from error
+    return path
+
+
+LOCK = ".lock"
+
+
+class Busy(UserError):
+    """Another process works in the folder."""
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` for the block; the lock ends with the process, however it ends.
+
+    Raises:
+        Busy: another process holds it.
+    """
+    try:
+        # not through a link, which may stand for any file
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise UserError(
+            f"the run folder {folder} cannot be written ({error}): name another with hydra.run.dir"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    # the second is what some network file systems say
+    except (BlockingIOError, PermissionError) as error:
+        os.close(descriptor)
+        raise Busy(f"one process at a time works in a run folder, but {folder} is in use: wait, or end it") from error
+    except OSError as error:
+        print(
+            f"warning: the file system of {folder} has no locks ({error.strerror}), so nothing keeps a second process "
+            "out: start none there",
+            file=sys.stderr,
+        )
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether another process works in ``folder``. Leaves no lock where there was none.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        with locked(folder):
+            return False
+    except Busy:
+        return True

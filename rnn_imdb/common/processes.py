@@ -1,0 +1,130 @@
+"""Several processes that train together: who starts them, who speaks for all, and that they end together."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rnn_imdb.common.errors import UserError
+from rnn_imdb.common.interrupts import Interrupted
+
+if TYPE_CHECKING:
+    import lightning.pytorch as L
+    from lightning.fabric.plugins import ClusterEnvironment
+
+# where torchrun, Lightning and Slurm say which of its processes this is
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+# seconds in which a process that failed ends, and then in which the leader ends the others before they speak too
+_END, _GRACE = 3.0, 6.0
+
+
+def is_leader() -> bool:
+    """Whether this is the only process of a training, or the first of several."""
+    return next((os.environ[name] for name in _RANKS if name in os.environ), "0") == "0"
+
+
+def slurm() -> "list[ClusterEnvironment]":
+    """Lightning's Slurm, where ``srun`` started several tasks; elsewhere Lightning starts what there is to start."""
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+    several = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 and not TorchElasticEnvironment.detect()
+    # it would requeue the job, with a checkpoint that every later fit and test takes for its own
+    return [SLURMEnvironment(auto_requeue=False)] if several else []
+
+
+def check_processes(trainer: "L.Trainer") -> None:
+    """Refuse processes that are not as many as the configuration says, or whose results would stay with them.
+
+    Raises:
+        UserError: they are.
+    """
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+    from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        raise UserError(
+            f"several processes must be started by a command, got trainer.devices={trainer.num_devices} in a "
+            "notebook: give trainer.devices=1, or use python -m rnn_imdb.train trainer=ddp",
+            exit_code=2,
+        )
+    environment = trainer._accelerator_connector.cluster_environment
+    if not isinstance(environment, (SLURMEnvironment, TorchElasticEnvironment)):
+        if trainer.num_nodes > 1:
+            raise UserError(
+                f"srun or torchrun must start the processes of several nodes, got trainer.num_nodes="
+                f"{trainer.num_nodes} without them, which would wait for the others: start them so, or leave it out",
+                exit_code=2,
+            )
+        return
+    started = environment.world_size()
+    if started != trainer.num_devices * trainer.num_nodes:
+        raise UserError(
+            f"srun or torchrun must start a process for each device, got {started} processes and trainer.devices="
+            f"{trainer.num_devices}: give trainer=ddp trainer.devices={started}, or start one process",
+            exit_code=2,
+        )
+
+
+@contextmanager
+def together(trainer: "L.Trainer") -> Iterator[None]:
+    """Let no process of ``trainer`` outlive another that fails within the block, and only one say why.
+
+    Raises:
+        UserError: another process was ended by a signal.
+        SystemExit: another process failed, and has said why.
+    """
+    if trainer.world_size > 1 and not is_leader():
+        _end_with_parent()
+    try:
+        yield
+    except BaseException as error:
+        if not is_leader():
+            # where the leader failed too, or another process, the leader ends this one
+            if not isinstance(error, Interrupted):
+                time.sleep(_GRACE)
+        elif trainer.world_size > 1:
+            _end_children(trainer, error)
+        raise
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent does, which may leave it waiting for a message that nobody sends."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _end_children(trainer: "L.Trainer", error: BaseException) -> None:
+    """Kill the processes that this one started; ``error`` may only be what the end of one of them looks like."""
+    started: list[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
+    children = list(started)
+    # Lightning looks after them every 5 s, and would kill this process too
+    started.clear()
+    own = isinstance(error, (UserError, Interrupted))
+    deadline = time.monotonic() + _END
+    while not own and time.monotonic() < deadline and not any(child.poll() for child in children):
+        time.sleep(0.05)
+    ended = [(rank, child.returncode) for rank, child in enumerate(children, 1) if child.poll()]
+    for child in children:
+        child.kill()
+        child.wait()
+    if own or not ended:
+        return
+    rank, code = ended[0]
+    if 0 < code < 128:
+        raise SystemExit(code) from None
+    raise UserError(
+        f"all processes of a training must live, but process {rank} (from 0) was ended by "
+        f"{signal.Signals(abs(code) % 128).name}: make sure that memory suffices, and resume the run"
+    ) from error

@@ -1,0 +1,103 @@
+"""What makes two runs the same: the options that decide a result, and the reviews. Imports nothing heavy."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from rnn_imdb.config.schema import REMOVED, later_options
+from rnn_imdb.data.sources import make_source
+
+# what names a run or the way to it, or only shows it
+_NO_PART = ("resume", "sweep", "hydra", "logger")
+# where things lie, and what is shown while they are computed: the reviews count, not the way to them
+WITHOUT_EFFECT = ("data.root", "data.cache_dir", "trainer.enable_progress_bar", "trainer.log_every_n_steps")
+# the one option in which a run may grow
+EPOCHS = "trainer.max_epochs"
+_LIGHTNING = r"lightning\.pytorch\.callbacks\."
+# callbacks that change no weight and no figure
+_LOOKING_ON = re.compile(
+    rf"rnn_imdb\.(insight|training\.progress)\..+|{_LIGHTNING}(LearningRateMonitor|DeviceStatsMonitor)"
+)
+
+
+def flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    """The values in nested dictionaries, by dotted keys."""
+    if not isinstance(node, Mapping):
+        return {prefix[:-1]: node}
+    return {key: value for name, child in node.items() for key, value in flat(child, f"{prefix}{name}.").items()}
+
+
+def options(config: Mapping[Any, Any]) -> dict[str, Any]:
+    """The options that decide a result, by dotted keys; runs on the same reviews that share them are the same run.
+
+    Args:
+        config: a configuration of ``train``: composed, as ``config.yaml`` holds it, or by dotted keys already.
+    """
+    # Hydra's part holds the name of a job's folder, which asks for these
+    parts = {name: part for name, part in config.items() if name.partition(".")[0] not in _NO_PART}
+    given = flat(
+        {
+            name: OmegaConf.to_container(part, resolve=True) if OmegaConf.is_config(part) else part
+            for name, part in parts.items()
+        }
+    )
+    # runs of earlier versions do not name what came later, and name what is gone
+    found = given | {key: value for key, value in flat(later_options()).items() if key not in given}
+    gone = flat(REMOVED)
+    classes = {key: _address(value) for key, value in found.items() if key.endswith("._target_")}
+    return {
+        key: value
+        for key, value in (found | classes).items()
+        if key not in WITHOUT_EFFECT and gone.get(key, ...) != value and not _is_off(key, value, classes)
+    }
+
+
+def _address(target: Any) -> str:
+    """The shorter of the two names that a class of Lightning's callbacks has."""
+    return re.sub(rf"^({_LIGHTNING})\w+\.(\w+)$", r"\1\2", str(target))
+
+
+def _is_off(key: str, value: Any, classes: Mapping[str, str]) -> bool:
+    """Whether an option is null where that means off, or is one of a callback that looks on."""
+    group, *names = key.split(".")
+    if group == "callbacks":
+        looking_on = names and looks_on(classes.get(f"callbacks.{names[0]}._target_"))
+        return bool(looking_on) or (value is None and len(names) < 2)
+    return group == "trainer" and value is None
+
+
+def looks_on(target: Any) -> bool:
+    """Whether a callback of the class ``target`` changes no result."""
+    return _LOOKING_ON.fullmatch(_address(target)) is not None
+
+
+def reviews(config: DictConfig) -> str:
+    """16 hex digits that tell the reviews of a configuration from others, wherever they lie.
+
+    Raises:
+        UserError: they cannot be read.
+    """
+    data = config.data
+    source = make_source(data.source, root=data.root, reviews_per_class=data.reviews_per_class)
+    return short(source.fingerprint())
+
+
+def short(fingerprint: str) -> str:
+    """16 hex digits for the fingerprint of a source."""
+    return _sha256(fingerprint)[:16]
+
+
+def digest(config: Mapping[Any, Any], of_reviews: str | None) -> str:
+    """8 hex digits that two configurations share only if they are the same run."""
+    later = flat(later_options())
+    # an option that comes later leaves the digests of before as they are
+    named = {key: value for key, value in options(config).items() if later.get(key, ...) != value}
+    return _sha256(json.dumps([named, of_reviews], sort_keys=True, default=str))[:8]
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,12 @@
+"""The names that a configuration can choose from. Each stands for a class or function where that is defined."""
+
+ENCODERS = ("rnn", "dense", "conv")
+ACTIVATIONS = ("tanh", "identity")
+INITIALIZERS = ("keras", "torch")
+READOUTS = ("last", "all", "mean", "max", "mean_max", "attention")
+SCANS = ("reference", "bptt", "cpu", "triton", "cudnn")
+# those of a linear recurrence
+LINEAR_SCANS = ("auto", "bptt")
+OPTIMIZERS = ("rmsprop", "adam", "adamw", "sgd")
+SCHEDULES = ("linear", "cosine", "one_cycle")
+SOURCES = ("embedded", "aclimdb")

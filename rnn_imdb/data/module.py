@@ -1,0 +1,221 @@
+"""Batches of encoded reviews for Lightning."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import lightning.pytorch as L
+import numpy as np
+import platformdirs
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from rnn_imdb.common.errors import UserError
+from rnn_imdb.common.files import expand
+from rnn_imdb.data.cache import SPLITS, EncodedReviews, Encoding, Split, encoded_reviews
+from rnn_imdb.data.sources import make_source
+from rnn_imdb.data.text import Vocabulary, keep_words
+
+
+class ReviewDataset(Dataset[tuple[Tensor, Tensor]]):
+    """A split, indexed by whole batches: positions (B,) give tokens (B, T) int64 and labels (B,) float32.
+
+    Args:
+        split: the rows.
+    """
+
+    def __init__(self, split: Split) -> None:
+        self.split = split
+
+    def __len__(self) -> int:
+        return len(self.split.labels)
+
+    def __getitem__(self, positions: np.ndarray) -> tuple[Tensor, Tensor]:
+        tokens = torch.from_numpy(self.split.tokens[positions].astype(np.int64))
+        labels = torch.from_numpy(self.split.labels[positions].astype(np.float32))
+        return tokens, labels
+
+
+class BatchSampler(Sampler[np.ndarray]):
+    """Positions of one batch after the other; the last batch may be smaller.
+
+    With a seed, each epoch visits all positions in an order that depends on (seed, epoch) alone, so that a run
+    resumed at an epoch boundary sees the same batches as one never interrupted. Without a seed, in order.
+
+    Several processes deal each batch out among them, so that they see together what one would see alone. (But a
+    last batch with fewer reviews than processes joins the one before it.)
+
+    Args:
+        size: number of reviews.
+        batch_size: reviews in a batch, of all processes together.
+        seed: seed of the orders, or None.
+        replicas: number of processes.
+        rank: number of this one.
+    """
+
+    def __init__(
+        self, size: int, batch_size: int, seed: int | None = None, *, replicas: int = 1, rank: int = 0
+    ) -> None:
+        self.size = size
+        self.batch_size = batch_size
+        self.seed = seed
+        self.replicas = replicas
+        self.rank = rank
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._starts())
+
+    def _starts(self) -> list[int]:
+        starts = list(range(0, self.size, self.batch_size))
+        if len(starts) > 1 and self.size - starts[-1] < self.replicas:
+            starts.pop()
+        return starts
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        order = np.arange(self.size)
+        if self.seed is not None:
+            order = np.random.default_rng((self.seed, self.epoch)).permutation(order)
+        for batch in np.split(order, self._starts()[1:]):
+            yield batch[self.rank :: self.replicas]
+
+
+def _user_cache() -> Path:
+    try:
+        found = platformdirs.user_cache_path("rnn_imdb")
+    except RuntimeError as error:
+        # nor is there a home in a container that runs as a user without a name
+        raise UserError(f"the user's cache folder is not known ({error}): set data.cache_dir", exit_code=2) from error
+    return found
+
+
+class IMDBDataModule(L.LightningDataModule):
+    """Train, validation and test reviews as padded rows of word indices.
+
+    Args:
+        source: ``embedded`` or ``aclimdb``.
+        root: for ``aclimdb``, the folder or archive; default: the environment variable IMDB_ROOT, else ``data/``.
+        reviews_per_class: for ``aclimdb``, reviews in each of the four folders.
+        cache_dir: where encoded reviews are kept; default: the user's cache folder.
+        vocabulary_size: number of words, padding and unknown included.
+        sequence_length: tokens in a row, T.
+        padding: ``pre`` or ``post``.
+        truncation: ``pre``, ``post`` or ``both``.
+        first_words, last_words: the model reads only so many words of a row; at most one of them.
+        split_seed: division into splits.
+        split_by: ``review``, or ``neighbours``: a film's reviews of a class stay in one split.
+        batch_size, evaluation_batch_size: reviews in a batch of training, and of validation and test.
+        seed: order of the training batches.
+        vocabulary: words to encode with instead of the training split's own.
+
+    Raises:
+        UserError: the reviews cannot be read, or the cache cannot be written.
+    """
+
+    def __init__(
+        self,
+        source: str = "embedded",
+        *,
+        root: str | None = None,
+        reviews_per_class: int = 12_500,
+        cache_dir: str | None = None,
+        vocabulary_size: int = 10_000,
+        sequence_length: int = 500,
+        padding: str = "pre",
+        truncation: str = "pre",
+        first_words: int | None = None,
+        last_words: int | None = None,
+        split_seed: int = 0,
+        split_by: str = "review",
+        batch_size: int = 32,
+        evaluation_batch_size: int = 250,
+        seed: int = 0,
+        vocabulary: Vocabulary | None = None,
+    ) -> None:
+        super().__init__()
+        self.source = make_source(source, root=root, reviews_per_class=reviews_per_class)
+        self.encoding = Encoding(vocabulary_size, sequence_length, padding, truncation, split_seed, split_by)
+        self.cache_dir = expand(cache_dir) if cache_dir else _user_cache()
+        self.first_words = first_words
+        self.last_words = last_words
+        self.batch_size = batch_size
+        self.evaluation_batch_size = evaluation_batch_size
+        self.seed = seed
+        self._given_vocabulary = vocabulary
+        self._encoded: EncodedReviews | None = None
+        self._splits: dict[str, Split] = {}
+
+    def prepare_data(self) -> None:
+        self.setup()
+
+    def setup(self, stage: str | None = None) -> None:
+        if self._encoded is None:
+            self._encoded = encoded_reviews(self.source, self.encoding, self.cache_dir, self._given_vocabulary)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The words behind the indices."""
+        self.setup()
+        assert self._encoded is not None
+        return self._encoded.vocabulary
+
+    def split(self, name: str) -> Split:
+        """The split ``train``, ``validation`` or ``test``, with the words that the model reads and no others."""
+        self.setup()
+        assert self._encoded is not None
+        if name not in self._splits:
+            whole = self._encoded.splits[name]
+            tokens = keep_words(whole.tokens, self.encoding.padding, first=self.first_words, last=self.last_words)
+            self._splits[name] = replace(whole, tokens=tokens)
+        return self._splits[name]
+
+    def loader(self, name: str, *, shuffled: bool = False) -> DataLoader[tuple[Tensor, Tensor]]:
+        """Batches (tokens, labels) of the split ``name``.
+
+        Raises:
+            UserError: there are more processes than reviews in a batch, or in a split.
+        """
+        split = self.split(name)
+        size = self.batch_size if shuffled else self.evaluation_batch_size
+        replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        self.check_shares(replicas)
+        seed = self.seed if shuffled else None
+        sampler = BatchSampler(len(split.labels), size, seed, replicas=replicas, rank=rank)
+        return DataLoader(ReviewDataset(split), sampler=sampler, batch_size=None)
+
+    def check_shares(self, replicas: int) -> None:
+        """Refuse, before anything is trained, what would leave one of ``replicas`` processes without a review.
+
+        Raises:
+            UserError: a batch or a split is smaller than that.
+        """
+        sizes = {"data.batch_size": self.batch_size, "data.evaluation_batch_size": self.evaluation_batch_size}
+        sizes |= {f"the {name} split": len(self.split(name).labels) for name in SPLITS}
+        for name, size in sizes.items():
+            if size < replicas:
+                raise UserError(
+                    f"{name} must have a review for each of the {replicas} processes, got {size}: give a larger one, "
+                    "or fewer trainer.devices",
+                    exit_code=2,
+                )
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        return self.loader("train", shuffled=True)
+
+    def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        return self.loader("validation")
+
+    def test_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        return self.loader("test")
+
+    def transfer_batch_to_device(
+        self, batch: tuple[Tensor, Tensor], device: torch.device, dataloader_idx: int
+    ) -> tuple[Tensor, Tensor]:
+        # Lightning would search the batch for what can be moved
+        tokens, labels = batch
+        return tokens.to(device, non_blocking=True), labels.to(device, non_blocking=True)

@@ -1,0 +1,185 @@
+"""A review word by word: how a model comes to its decision."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, Int64
+from torch import Tensor
+
+from rnn_imdb.data.text import PAD_INDEX, UNKNOWN_INDEX
+from rnn_imdb.model.classifier import Classifier
+from rnn_imdb.model.readout import AttentionState, LastState, MaxState, MeanMaxState, MeanState
+from rnn_imdb.model.rnn import ReviewClassifier
+
+# readouts that make of h_1 .. h_t what they make of h_1 .. h_T, so that the head has a meaning after each word
+SO_FAR = {
+    LastState: "h_t",
+    MeanState: "the mean of h_1 .. h_t",
+    MaxState: "the maxima of h_1 .. h_t",
+    MeanMaxState: "mean and maxima of h_1 .. h_t",
+    AttentionState: "the weighted mean of h_1 .. h_t",
+}
+
+
+class Word(NamedTuple):
+    """A word that the model read.
+
+    Attributes:
+        text: as it stands in the tokenised review.
+        known: whether it is in the vocabulary; all others are one and the same word to the model.
+        value: P(positive) after it, or its attribution.
+        number: its place in the review, from 1.
+    """
+
+    text: str
+    known: bool
+    value: float
+    number: int
+
+
+class Padding(NamedTuple):
+    """Padding on one side of the words.
+
+    Attributes:
+        steps: how many the model read; none under a mask.
+        value: P(positive) after them, or the sum of their attributions.
+    """
+
+    steps: int
+    value: float
+
+
+class Explanation(NamedTuple):
+    """What each word did.
+
+    Attributes:
+        quantity: what the values are: ``probability``, P(positive) after each word; or ``attribution``, the part that
+            each word has in the logit, positive where it speaks for a positive review.
+        method: how they were computed, on one line.
+        words: those that the model read, at least one.
+        before, after: the padding in front of them and behind. Without any in front, ``before`` has P(positive) of
+            the state zero.
+        total: words of the review, also those that the model did not read.
+    """
+
+    quantity: Literal["probability", "attribution"]
+    method: str
+    words: list[Word]
+    before: Padding
+    after: Padding
+    total: int
+
+    @property
+    def cut_before(self) -> int:
+        """Words of the review before the first that the model read."""
+        return self.words[0].number - 1
+
+    @property
+    def cut_after(self) -> int:
+        """Words of the review after the last that the model read."""
+        return self.total - self.words[-1].number
+
+    @property
+    def cut_within(self) -> tuple[int, int]:
+        """How many of those read stand before the words that are missing between them, and how many are missing."""
+        steps = [after.number - before.number - 1 for before, after in pairwise(self.words)]
+        at = next((position for position, missing in enumerate(steps, 1) if missing), 0)
+        return at, sum(steps)
+
+    def moves(self) -> list[float]:
+        """What each word changed: P_t - P_{t-1}, or its attribution."""
+        values = [word.value for word in self.words]
+        if self.quantity == "attribution":
+            return values
+        return [after - before for before, after in zip([self.before.value, *values], values, strict=False)]
+
+    def strongest(self, count: int) -> list[int]:
+        """Positions of the ``count`` words that changed most, in falling order of the change's size."""
+        moves = self.moves()
+        return sorted(range(len(moves)), key=lambda position: -abs(moves[position]))[:count]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "method": self.method,
+            "explanation": [
+                {"word": word.text, "number": word.number, "known": word.known, self.quantity: word.value}
+                for word in self.words
+            ],
+            "padding_before": {"steps": self.before.steps, self.quantity: self.before.value},
+            "padding_after": {"steps": self.after.steps, self.quantity: self.after.value},
+        }
+
+
+def explain(
+    classifier: Classifier, tokens: Int64[Tensor, " time"], words: Sequence[str], numbers: Int[np.ndarray, " time"]
+) -> Explanation:
+    """What each word of a review did to the decision.
+
+    Where the readout of h_1 .. h_t has a meaning (``SO_FAR``):  σ(w · readout(h_1 .. h_t) + c) after each word t.
+    Elsewhere, as for a head with a weight for each step:  (∂logit/∂x_t) · x_t, gradient times input: to first
+    order, what the logit would lose if the word's embedding x_t were zero. Simonyan, Vedaldi and Zisserman, Deep
+    Inside Convolutional Networks (2013); Shrikumar, Greenside, Shcherbina and Kundaje, Not Just a Black Box (2016).
+    The parts do not add up to the logit.
+
+    Args:
+        classifier: a trained model.
+        tokens: the review as the model reads it, padding included, (T,).
+        words: all words of the review.
+        numbers: which of them the model reads at each step, (T,), as :func:`rnn_imdb.data.text.words_at` says.
+    """
+    real = tokens != PAD_INDEX
+    count = int(real.sum())
+    front = int(real.int().argmax())
+    behind = front + count
+    mask = real[None] if classifier.mask_padding else None
+    if isinstance(classifier, ReviewClassifier) and _reads_forwards(classifier):
+        quantity = "probability"
+        method = f"P(positive) after each word: the head applied to {SO_FAR[type(classifier.readout)]}"
+        probabilities = running_probabilities(classifier, tokens, mask)
+        values, before, after = probabilities[front + 1 : behind + 1], probabilities[front], probabilities[-1]
+    else:
+        quantity, method = "attribution", "each word's part in the logit: gradient x embedding, (dlogit/dx_t) . x_t"
+        parts = attributions(classifier, tokens, mask)
+        values, before, after = parts[front:behind], parts[:front].sum(), parts[behind:].sum()
+    known = (tokens[front:behind] != UNKNOWN_INDEX).tolist()
+    read: list[int] = numbers[front:behind].tolist()
+    texts = [words[number - 1] for number in read]
+    padding = mask is None
+    return Explanation(
+        quantity=quantity,
+        method=method,
+        words=[Word(*word) for word in zip(texts, known, values.tolist(), read, strict=True)],
+        before=Padding(front * padding, before.item()),
+        after=Padding((len(tokens) - behind) * padding, after.item()),
+        total=len(words),
+    )
+
+
+def _reads_forwards(classifier: ReviewClassifier) -> bool:
+    """Whether what was read so far is a review of its own to the model."""
+    return classifier.backward_cell is None and type(classifier.readout) in SO_FAR
+
+
+@torch.no_grad()
+def running_probabilities(
+    classifier: ReviewClassifier, tokens: Int64[Tensor, " time"], mask: Bool[Tensor, "1 time"] | None
+) -> Float[Tensor, " time_and_one"]:
+    """P_t = σ(w · readout(h_1 .. h_t) + c) for t = 0 .. T; before any step the features are zeros, as h_0 is."""
+    states = classifier.cell(classifier.embed(tokens[None]), mask)  # (1, T, H)
+    features = [states.new_zeros(1, classifier.readout.features)]
+    for t in range(1, len(tokens) + 1):
+        features.append(classifier.readout(states[:, :t], None if mask is None else mask[:, :t]))
+    return classifier.head(torch.cat(features)).squeeze(1).sigmoid()
+
+
+def attributions(
+    classifier: Classifier, tokens: Int64[Tensor, " time"], mask: Bool[Tensor, "1 time"] | None
+) -> Float[Tensor, " time"]:
+    """a_t = (∂logit/∂x_t) · x_t for each step, padding included."""
+    inputs = classifier.embed(tokens[None]).detach().requires_grad_()  # (1, T, E)
+    (gradient,) = torch.autograd.grad(classifier.logits_from(inputs, mask).sum(), inputs)
+    return (gradient * inputs.detach()).sum(dim=2)[0]

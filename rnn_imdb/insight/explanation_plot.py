@@ -1,0 +1,148 @@
+"""An explanation as a picture. It needs matplotlib."""
+
+import io
+import textwrap
+import warnings
+from pathlib import Path
+
+import numpy as np
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from rnn_imdb.common.console import one_line
+from rnn_imdb.common.files import write_atomically
+from rnn_imdb.common.style import STYLE
+from rnn_imdb.insight.explanation import Explanation, Word
+from rnn_imdb.insight.explanation_text import after_words, before_words, shown, within_words
+
+GREEN, RED, GREY = "#2a9d4f", "#d1495b", "#777777"
+# an axis has room for so many words; of more, only those that changed most are named
+MOST_TICKS, MOST_NAMES, LONGEST_NAME = 60, 14, 20
+# inches
+LEAST_WIDTH, MOST_WIDTH, WORD_WIDTH, NAME_WIDTH = 6.4, 12.8, 0.19, 0.22
+
+
+def write_plot(explanation: Explanation, title: str, path: Path) -> None:
+    """Draw ``explanation`` into a file, whose extension gives the format.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    with style.context(STYLE, after_reset=True), warnings.catch_warnings():
+        # a word in a script that the font does not have becomes boxes
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        draw(explanation, title).savefig(buffer, format=path.suffix[1:].lower())
+    write_atomically(path, buffer.getvalue())
+
+
+def draw(explanation: Explanation, title: str) -> Figure:
+    """P(positive) as a line over the words, or attributions as bars."""
+    count = len(explanation.words)
+    width = min(max(LEAST_WIDTH, WORD_WIDTH * count + 1.6), MOST_WIDTH)
+    figure = Figure(figsize=(width, 4.8))
+    axis = figure.subplots()
+    if explanation.quantity == "probability":
+        heights = _draw_probabilities(axis, explanation)
+    else:
+        heights = _draw_attributions(axis, explanation)
+    axis.grid(visible=False, axis="x")
+    if count <= MOST_TICKS:
+        _name_all(axis, explanation)
+    else:
+        _name_strongest(axis, explanation, heights, NAME_WIDTH / (width - 1) * count)
+    at, missing = explanation.cut_within
+    if missing:
+        axis.axvline(explanation.cut_before + at + 0.5, color=GREY, linewidth=0.8, linestyle=":")
+    within = within_words(explanation, "at the dotted line")
+    notes = [*before_words(explanation)[1:], *within, *after_words(explanation)]
+    # about as many characters as the width holds
+    axis.set_xlabel(textwrap.fill("; ".join(["word of the review", *notes]), int(12 * width)))
+    figure.suptitle(f"{one_line(title, int(11 * width))}\n{explanation.method}", fontsize=11)
+    return figure
+
+
+def _draw_probabilities(axis: Axes, explanation: Explanation) -> np.ndarray:
+    """A line from before the first word to the last, dashed over the padding behind; gives its height at each word."""
+    heights = 100 * np.array([explanation.before.value, *(word.value for word in explanation.words)])
+    places = explanation.cut_before + np.arange(len(heights))
+    for colour, side in ((GREEN, heights >= 50), (RED, heights <= 50)):
+        axis.fill_between(places, 50, heights, where=side, interpolate=True, color=colour, alpha=0.3, linewidth=0)
+    marker = "." if len(heights) <= MOST_TICKS else ""
+    axis.plot(places, heights, color="black", linewidth=1.0, marker=marker)
+    if explanation.after.steps:
+        end = 100 * explanation.after.value
+        axis.plot([places[-1], _end(explanation)], [heights[-1], end], "k--", linewidth=1.0, marker=".", markevery=[1])
+    axis.axhline(50, color=GREY, linewidth=0.8)
+    axis.set_ylim(0, 100)
+    axis.set_xlim(places[0] - 0.01 * len(heights), _end(explanation) + 0.01 * len(heights))
+    axis.set_ylabel("P(positive) (%)")
+    return heights[1:]
+
+
+def _draw_attributions(axis: Axes, explanation: Explanation) -> np.ndarray:
+    """A bar for each word; gives their upper ends."""
+    heights = np.array([word.value for word in explanation.words])
+    colours = np.where(heights > 0, GREEN, RED)
+    places = explanation.cut_before + 1 + np.arange(len(heights))
+    axis.bar(places, heights, color=colours.tolist(), width=0.9)
+    axis.axhline(0, color=GREY, linewidth=0.8)
+    axis.set_xlim(places[0] - 0.6, places[-1] + 0.6)
+    axis.set_ylabel("attribution (logit)")
+    return np.maximum(heights, 0)
+
+
+def _end(explanation: Explanation) -> float:
+    """Where the padding behind the words ends: one word further, or as far as can be seen."""
+    count = len(explanation.words)
+    return explanation.cut_before + count + max(1.0, 0.03 * count) * (explanation.after.steps > 0)
+
+
+def _shown(word: Word) -> str:
+    return one_line(shown(word.text), LONGEST_NAME) + ("" if word.known else " (?)")
+
+
+def _name_all(axis: Axes, explanation: Explanation) -> None:
+    before = explanation.cut_before
+    places = [float(before + number) for number in range(1, len(explanation.words) + 1)]
+    names = [_shown(word) for word in explanation.words]
+    if explanation.quantity == "probability":
+        places, names = [before, *places], ["(before)", *names]
+        if explanation.after.steps:
+            places, names = [*places, _end(explanation)], [*names, "(padding)"]
+    axis.set_xticks(places, names, rotation=90, fontsize=9)
+
+
+def _name_strongest(axis: Axes, explanation: Explanation, heights: np.ndarray, gap: float) -> None:
+    """Names above the axis, ``gap`` words apart, with lines to their words."""
+    positions = np.sort(explanation.strongest(MOST_NAMES))
+    first = explanation.cut_before + 1
+    at, missing = explanation.cut_within
+    # words stand side by side, also where some between them were never read
+    axis.xaxis.set_major_formatter(lambda place, _: f"{place + missing * (place >= first + at):g}")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    places = apart(first + positions, gap, first, first + len(heights) - 1)
+    for position, place in zip(positions, places, strict=True):
+        axis.annotate(
+            _shown(explanation.words[position]),
+            xy=(first + position, heights[position]),
+            xytext=(place, 1.03),
+            textcoords=axis.get_xaxis_transform(),
+            rotation=90,
+            ha="center",
+            va="bottom",
+            fontsize=9,
+            # from the middle of the text's foot
+            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "relpos": (0.5, 0), "shrinkB": 0},
+        )
+
+
+def apart(places: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
+    """Rising ``places`` moved as little as makes neighbours at least ``gap`` apart, between ``low`` and ``high``."""
+    steps = gap * np.arange(len(places))
+    right = np.maximum.accumulate(places - steps) + steps
+    left = np.minimum.accumulate((places - steps)[::-1])[::-1] + steps
+    # the mean, the maximum and the minimum of sequences that keep the gap keep it, too
+    return np.minimum(np.maximum((left + right) / 2, low + steps), high - steps[::-1])

@@ -1,0 +1,189 @@
+"""The RNN cell with one parameter matrix: tanh, and linear."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rnn_imdb.model.initialization import make_initializer, spectral_radius
+from rnn_imdb.scan import linear_scan
+from rnn_imdb.scan.fused import lookup, project_inputs, scan_tokens, scan_vectors
+
+
+class TanhCell(nn.Module):
+    """The simple RNN,
+
+        h_t = tanh(A [h_{t-1}; x_t] + b)
+
+    with one matrix A for every step, however long the sequence. Elman, Finding Structure in Time (1990).
+    tanh keeps each state inside (-1, 1), where a linear recurrence would vanish or explode.
+
+    Initialised by default as Keras's SimpleRNN: the recurrent part of A orthogonal, its input part Glorot-uniform, b
+    zero. (torch.nn.RNN draws everything from ±1/√H; with that the lecture's model needs several times as many epochs.)
+
+    Args:
+        embedding_dim: size of an input x_t, E.
+        state_dim: size of a state h_t, H.
+        bias: whether there is an intercept b.
+        scan: backend of ``rnn_imdb.scan.tanh_scan``.
+        init: a name in ``initialization.INITIALIZERS``.
+        spectral_radius: largest |eigenvalue| of the recurrent part of A at the start; None leaves it as drawn.
+        recurrent: False holds the recurrent part of A at zero, so that h_t knows x_t alone.
+
+    Raises:
+        ValueError: a spectral radius for a recurrent part of zeros.
+    """
+
+    def __init__(
+        self,
+        embedding_dim: int = 32,
+        state_dim: int = 32,
+        *,
+        bias: bool = True,
+        scan: str = "auto",
+        init: str = "keras",
+        spectral_radius: float | None = None,
+        recurrent: bool = True,
+    ) -> None:
+        super().__init__()
+        if spectral_radius is not None and not recurrent:
+            raise ValueError(f"spectral_radius must be None where recurrent is False, got {spectral_radius}")
+        self.embedding_dim = embedding_dim
+        self.state_dim = state_dim
+        self.scan = scan
+        self.init = init
+        self.spectral_radius = spectral_radius
+        self.recurrent = recurrent
+        self.A = nn.Parameter(torch.empty(state_dim, state_dim + embedding_dim))
+        self.b = nn.Parameter(torch.empty(state_dim)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw A and b anew."""
+        with torch.no_grad():
+            make_initializer(self.init).recurrence(self.recurrent_weight, self.input_weight, self.b)
+            if self.spectral_radius is not None:
+                self.recurrent_weight.mul_(self.spectral_radius / spectral_radius(self.recurrent_weight))
+            if not self.recurrent:
+                self.A[:, : self.state_dim] = 0
+
+    @property
+    def recurrent_weight(self) -> Float[Tensor, "state state"]:
+        """The part of A that multiplies h_{t-1}: a view, or where it is held at zero, a copy without a gradient."""
+        part = self.A[:, : self.state_dim]
+        return part if self.recurrent else part.detach().clone()
+
+    @property
+    def input_weight(self) -> Float[Tensor, "state embedding"]:
+        """The part of A that multiplies x_t, a view."""
+        return self.A[:, self.state_dim :]
+
+    @property
+    def _matrix(self) -> Tensor:
+        """A, or where its recurrent part is held at zero, a copy that gives the other part alone its gradient."""
+        return self.A if self.recurrent else torch.cat([self.recurrent_weight, self.input_weight], dim=1)
+
+    def step(
+        self, state: Float[Tensor, "batch state"], inputs: Float[Tensor, "batch embedding"]
+    ) -> Float[Tensor, "batch state"]:
+        """One step, as the equation says it."""
+        return torch.tanh(F.linear(torch.cat([state, inputs], dim=1), self.A, self.b))
+
+    def forward(
+        self,
+        inputs: Float[Tensor, "batch time embedding"],
+        mask: Bool[Tensor, "batch time"] | None = None,
+        initial_state: Float[Tensor, "batch state"] | None = None,
+        *,
+        only_last: bool = False,
+    ) -> Float[Tensor, "batch steps state"]:
+        """All states h_1 .. h_T.
+
+        Args:
+            inputs: x_1 .. x_T, (B, T, E).
+            mask: True at real steps, (B, T); the others carry the previous state on.
+            initial_state: h_0, (B, H); default zeros.
+            only_last: h_T alone, without a gradient for each of the other states.
+
+        Returns:
+            (B, T, H), or (B, 1, H).
+        """
+        return scan_vectors(inputs, self._matrix, self.b, initial_state, mask, self.scan, only_last=only_last)
+
+    def embed(
+        self,
+        tokens: Int[Tensor, "batch time"],
+        embedding: Float[Tensor, "vocabulary embedding"],
+        mask: Bool[Tensor, "batch time"] | None = None,
+        *,
+        only_last: bool = False,
+    ) -> Float[Tensor, "batch steps state"]:
+        """``forward`` of the embedded ``tokens`` (B, T), without making x_1 .. x_T where that is slower."""
+        return scan_tokens(tokens, embedding, self._matrix, self.b, mask, self.scan, only_last=only_last)
+
+    def extra_repr(self) -> str:
+        return f"A={self.state_dim}x({self.state_dim}+{self.embedding_dim}), bias={self.b is not None}"
+
+
+class LinearCell(TanhCell):
+    """The linear recurrence,
+
+        h_t = A [h_{t-1}; x_t] + b
+
+    a weighted sum of all words so far, whose weights grow or vanish as powers of A's recurrent part.
+
+    Args:
+        scan: ``auto`` or ``bptt``: ``rnn_imdb.scan`` is the only backend.
+
+    Raises:
+        ValueError: another scan was asked for.
+    """
+
+    def __init__(self, embedding_dim: int = 32, state_dim: int = 32, *, scan: str = "auto", **options: Any) -> None:
+        if scan not in ("auto", "bptt"):
+            raise ValueError(f"scan must be auto or bptt for a linear recurrence, got {scan!r}")
+        super().__init__(embedding_dim, state_dim, scan=scan, **options)
+
+    def step(
+        self, state: Float[Tensor, "batch state"], inputs: Float[Tensor, "batch embedding"]
+    ) -> Float[Tensor, "batch state"]:
+        """One step, as the equation says it."""
+        return F.linear(torch.cat([state, inputs], dim=1), self.A, self.b)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        mask: Tensor | None = None,
+        initial_state: Tensor | None = None,
+        *,
+        only_last: bool = False,
+    ) -> Tensor:
+        """All states, as of :class:`TanhCell`."""
+        # under autocast the product may come in a shorter dtype than the recurrence runs in
+        projected = project_inputs(inputs, self.input_weight, self.b).to(self.A.dtype)
+        if initial_state is None:
+            initial_state = projected.new_zeros(len(projected), self.state_dim)
+        states = linear_scan(projected, self.recurrent_weight, initial_state, mask)
+        return states[:, -1:] if only_last else states
+
+    def embed(
+        self, tokens: Tensor, embedding: Tensor, mask: Tensor | None = None, *, only_last: bool = False
+    ) -> Tensor:
+        """``forward`` of the embedded ``tokens``."""
+        return self(lookup(embedding, tokens), mask, only_last=only_last)
+
+
+ACTIVATIONS = {"tanh": TanhCell, "identity": LinearCell}
+
+
+def make_cell(activation: str, embedding_dim: int, state_dim: int, **options: Any) -> TanhCell:
+    """The cell with the ``activation`` of that name.
+
+    Raises:
+        ValueError: there is no such activation.
+    """
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+    return ACTIVATIONS[activation](embedding_dim, state_dim, **options)

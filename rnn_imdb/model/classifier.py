@@ -1,0 +1,103 @@
+"""What all classifiers share: embedded words below, one logit above."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from rnn_imdb.data.text import PAD_INDEX
+from rnn_imdb.model.embedding import bigrams, drop_components, drop_words
+from rnn_imdb.model.initialization import make_initializer
+from rnn_imdb.scan.fused import lookup
+
+
+class Classifier(nn.Module):
+    """P(positive) = σ(w · features + c), with the features of a review from its embedded words
+
+        x_t = embedding[token_t]  (+ bigrams[token_{t-1}, token_t])
+
+    A class of its own adds what makes the features, then ``head``, then calls ``initialize``. Nothing is dropped but
+    in training.
+
+    Args:
+        vocabulary_size: number of words, V.
+        embedding_dim: E.
+        mask_padding: whether padding (token 0) is skipped; in the lecture's models it is an ordinary word.
+        bigrams: how many pairs of neighbouring words have a vector of their own.
+        word_dropout: share of the words replaced by ``<unk>``.
+        embedding_dropout: share of the components of x_t set to zero, the same at all steps of a review.
+        head_dropout: share of the features set to zero. Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov,
+            Dropout: A Simple Way to Prevent Neural Networks from Overfitting (2014).
+
+    Attributes:
+        pairs: the pairs of words that have one, as ``embedding.frequent_pairs`` gives them: a part of the model's
+            vocabulary, set after construction; none at first.
+    """
+
+    head: nn.Linear
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        embedding_dim: int,
+        *,
+        mask_padding: bool,
+        bigrams: int = 0,
+        word_dropout: float = 0.0,
+        embedding_dropout: float = 0.0,
+        head_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.mask_padding = mask_padding
+        self.word_dropout = word_dropout
+        self.embedding_dropout = embedding_dropout
+        self.embedding = nn.Embedding(vocabulary_size, embedding_dim)
+        self.bigrams = nn.Embedding(bigrams, embedding_dim) if bigrams else None
+        self.pairs = torch.empty(0, dtype=torch.int64)
+        self.head_dropout = nn.Dropout(head_dropout)
+
+    def initialize(self, init: str, *layers: nn.Linear | nn.Conv1d) -> None:
+        """Draw embeddings, ``layers`` and the head; ``init`` is a name in ``initialization.INITIALIZERS``.
+
+        Pairs of words start at zero: at first a pair says no more than its words.
+        """
+        initializer = make_initializer(init)
+        initializer.embedding(self.embedding)
+        if self.bigrams is not None:
+            nn.init.zeros_(self.bigrams.weight)
+        for layer in (*layers, self.head):
+            initializer.layer(layer)
+
+    def mask(self, tokens: Int[Tensor, "batch time"]) -> Bool[Tensor, "batch time"] | None:
+        """True at words; None where padding is a word like others."""
+        return tokens != PAD_INDEX if self.mask_padding else None
+
+    def forward(self, tokens: Int[Tensor, "batch time"]) -> Float[Tensor, " batch"]:
+        """Logits (B,) of reviews (B, T); σ(logit) is the probability that the review is positive."""
+        return self.logits_from(self.embed(tokens), self.mask(tokens))
+
+    def embed(self, tokens: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time embedding"]:
+        """x_1 .. x_T (B, T, E) of reviews (B, T); in training, with what is dropped."""
+        tokens = self.drop_words(tokens)
+        inputs = lookup(self.embedding.weight, tokens)
+        if self.bigrams is not None:
+            inputs = inputs + bigrams(tokens, self.pairs.to(tokens.device), self.bigrams.weight)
+        dropping = self.training and self.embedding_dropout
+        return drop_components(inputs, self.embedding_dropout) if dropping else inputs
+
+    def drop_words(self, tokens: Int[Tensor, "batch time"]) -> Int[Tensor, "batch time"]:
+        """The words that are read: in training, without those that are dropped."""
+        return drop_words(tokens, self.word_dropout) if self.training and self.word_dropout else tokens
+
+    def decide(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, " batch"]:
+        """w · features + c."""
+        return self.head(self.head_dropout(features)).squeeze(1)
+
+    def logits_from(
+        self, inputs: Float[Tensor, "batch time embedding"], mask: Bool[Tensor, "batch time"] | None = None
+    ) -> Float[Tensor, " batch"]:
+        """``forward`` from embedded words (B, T, E); ``mask`` (B, T) is True at words, None skips nothing."""
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """What stands between embedding and head, in a few words."""
+        raise NotImplementedError

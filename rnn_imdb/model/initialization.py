@@ -1,0 +1,82 @@
+"""How parameters are drawn before the training."""
+
+import math
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Initializer(Protocol):
+    """Draws the parameters of each kind of layer anew, in place."""
+
+    def embedding(self, layer: nn.Embedding) -> None: ...
+
+    def layer(self, layer: nn.Linear | nn.Conv1d) -> None: ...
+
+    def recurrence(self, recurrent_weight: Tensor, input_weight: Tensor, bias: Tensor | None) -> None: ...
+
+
+def spectral_radius(weight: Float[Tensor, "state state"]) -> float:
+    """max |λ| over the eigenvalues of ``weight``; NaN where these are not finite."""
+    # LAPACK may crash
+    if not weight.isfinite().all():
+        return math.nan
+    # first to the CPU: not every device has float64 or this function, and a GPU is no faster at small matrices
+    return torch.linalg.eigvals(weight.detach().cpu().double()).abs().max().item()
+
+
+class KerasInitializer:
+    """Keras's defaults: embedding U(±0.05), weights U(±√(6 / (fan_in + fan_out))), recurrence orthogonal, biases zero.
+
+    Glorot and Bengio, Understanding the difficulty of training deep feedforward neural networks (2010); Saxe,
+    McClelland and Ganguli, Exact solutions to the nonlinear dynamics of learning in deep linear networks (2014).
+    """
+
+    def embedding(self, layer: nn.Embedding) -> None:
+        nn.init.uniform_(layer.weight, -0.05, 0.05)
+
+    def layer(self, layer: nn.Linear | nn.Conv1d) -> None:
+        nn.init.xavier_uniform_(layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+    def recurrence(self, recurrent_weight: Tensor, input_weight: Tensor, bias: Tensor | None) -> None:
+        nn.init.orthogonal_(recurrent_weight)
+        nn.init.xavier_uniform_(input_weight)
+        if bias is not None:
+            nn.init.zeros_(bias)
+
+
+class TorchInitializer:
+    """torch's defaults: embedding N(0, 1), layers U(±1/√fan_in), the recurrence U(±1/√H), biases like their weights.
+
+    These are what ``nn.Embedding``, ``nn.Linear``, ``nn.Conv1d`` and ``nn.RNN`` draw (but ``nn.RNN`` has two biases).
+    """
+
+    def embedding(self, layer: nn.Embedding) -> None:
+        nn.init.normal_(layer.weight)
+
+    def layer(self, layer: nn.Linear | nn.Conv1d) -> None:
+        layer.reset_parameters()
+
+    def recurrence(self, recurrent_weight: Tensor, input_weight: Tensor, bias: Tensor | None) -> None:
+        bound = 1 / math.sqrt(len(recurrent_weight))
+        for part in (recurrent_weight, input_weight, bias):
+            if part is not None:
+                nn.init.uniform_(part, -bound, bound)
+
+
+INITIALIZERS = {"keras": KerasInitializer, "torch": TorchInitializer}
+
+
+def make_initializer(name: str) -> Initializer:
+    """The initialiser called ``name``.
+
+    Raises:
+        ValueError: there is no such initialiser.
+    """
+    if name not in INITIALIZERS:
+        raise ValueError(f"init must be one of {', '.join(INITIALIZERS)}, got {name!r}")
+    return INITIALIZERS[name]()

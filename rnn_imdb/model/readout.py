@@ -1,0 +1,143 @@
+"""From the states of a sequence to the features of one decision: many-to-one.
+
+Each readout is a module with ``features``, the size F of what it gives, and
+``forward(states (B, T, H), mask (B, T) or None) -> (B, F)``. Steps where the mask is False are padding.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+States = Float[Tensor, "batch time state"]
+Mask = Bool[Tensor, "batch time"] | None
+Features = Float[Tensor, "batch features"]
+
+
+class Readout(nn.Module):
+    """States (B, T, H) → features (B, F).
+
+    Args:
+        features: F.
+
+    Attributes:
+        only_last: whether the last state is all that is read, so that no other need be given.
+    """
+
+    only_last = False
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.features = features
+
+
+class LastState(Readout):
+    """h_T: the lecture's first model. Padding behind the review is safe only under a mask, which carries h on."""
+
+    only_last = True
+
+    def __init__(self, state_dim: int, sequence_length: int) -> None:
+        super().__init__(features=state_dim)
+
+    def forward(self, states: Float[Tensor, "batch steps state"], mask: Mask = None) -> Features:
+        return states[:, -1]
+
+
+class AllStates(Readout):
+    """[h_1; ...; h_T]: the lecture's second model, whose head has a weight for each state of each step.
+
+    Zeros stand where the mask is False. The head fixes T, so a review moved by one step is another input.
+    """
+
+    def __init__(self, state_dim: int, sequence_length: int) -> None:
+        super().__init__(features=state_dim * sequence_length)
+
+    def forward(self, states: States, mask: Mask = None) -> Features:
+        if mask is not None:
+            states = states.masked_fill(~mask[:, :, None], 0)
+        return states.flatten(1)
+
+
+class MeanState(Readout):
+    """Σ_t h_t / T, over the real steps; zeros for a review without any."""
+
+    def __init__(self, state_dim: int, sequence_length: int) -> None:
+        super().__init__(features=state_dim)
+
+    def forward(self, states: States, mask: Mask = None) -> Features:
+        if mask is None:
+            return states.mean(dim=1)
+        real = mask[:, :, None].to(states.dtype)
+        return (states * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
+
+
+class MaxState(Readout):
+    """max_t h_t for each component, over the real steps; zeros for a review without any."""
+
+    def __init__(self, state_dim: int, sequence_length: int) -> None:
+        super().__init__(features=state_dim)
+
+    def forward(self, states: States, mask: Mask = None) -> Features:
+        if mask is None:
+            return states.amax(dim=1)
+        # below every state, and unlike -inf it leaves gradients finite
+        lowest = torch.finfo(states.dtype).min
+        highest = states.masked_fill(~mask[:, :, None], lowest).amax(dim=1)
+        return highest * mask.any(dim=1, keepdim=True)
+
+
+class MeanMaxState(Readout):
+    """[mean_t h_t; max_t h_t], each as the readout of that name.
+
+    Howard and Ruder, Universal Language Model Fine-tuning for Text Classification (2018), whose concat pooling has
+    the last state too.
+    """
+
+    def __init__(self, state_dim: int, sequence_length: int) -> None:
+        super().__init__(features=2 * state_dim)
+        self.mean = MeanState(state_dim, sequence_length)
+        self.max = MaxState(state_dim, sequence_length)
+
+    def forward(self, states: States, mask: Mask = None) -> Features:
+        return torch.cat([self.mean(states, mask), self.max(states, mask)], dim=1)
+
+
+class AttentionState(Readout):
+    """Σ_t a_t h_t with a = softmax_t(v · h_t) over the real steps; zeros for a review without any.
+
+    Raffel and Ellis, Feed-Forward Networks with Attention Can Solve Some Long-Term Memory Problems (2016), with a
+    linear score. v starts at zero, where the readout is the mean.
+    """
+
+    def __init__(self, state_dim: int, sequence_length: int) -> None:
+        super().__init__(features=state_dim)
+        self.v = nn.Parameter(torch.zeros(state_dim))
+
+    def forward(self, states: States, mask: Mask = None) -> Features:
+        scores = states @ self.v  # (B, T)
+        if mask is not None:
+            # the lowest finite number keeps the softmax of an all-padding row finite
+            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        pooled = (scores.softmax(dim=1)[:, :, None] * states).sum(dim=1)
+        return pooled if mask is None else pooled * mask.any(dim=1, keepdim=True)
+
+
+# a readout by name: a new one is a class above and a line here
+READOUTS = {
+    "last": LastState,
+    "all": AllStates,
+    "mean": MeanState,
+    "max": MaxState,
+    "mean_max": MeanMaxState,
+    "attention": AttentionState,
+}
+
+
+def make_readout(name: str, *, state_dim: int, sequence_length: int) -> Readout:
+    """The readout called ``name``, for sequences of T = ``sequence_length`` states of size H = ``state_dim``.
+
+    Raises:
+        ValueError: there is no such readout.
+    """
+    if name not in READOUTS:
+        raise ValueError(f"readout must be one of {', '.join(READOUTS)}, got {name!r}")
+    return READOUTS[name](state_dim, sequence_length)

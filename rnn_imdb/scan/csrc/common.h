@@ -1,0 +1,165 @@
+/* What the kernels for a CPU have in common: vectors, tanh and the product of a few rows with a matrix.
+
+   Arrays are float32 and contiguous; every number of columns is a multiple of 16, to which Python pads. A parameter
+   matrix may be strided; strides count floats.
+
+   Everything but the optimizer is one loop, multiply(): a few rows of a product, kept in registers. A number is summed
+   in one order, k = 0, 1, 2, ..., whichever rows share the registers, so neither the number of threads nor the other
+   rows of the batch change a bit of it. (Weight gradients add one part per thread, so their last bits depend on that
+   number.)
+
+   Compiled once per instruction set; the vector width follows from the -m flags. The functions that Python calls take
+   sizes, numbers, arrays and the number of threads, in this order: Python checks that arrays are as large as the sizes
+   say, and they that the sizes fit each other. */
+#pragma once
+#include <omp.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A tile is up to MAX_ROWS rows times as many vectors as make at most MAX_SUMS registers of sums.
+   MIN and MAX return b where either operand is NaN. */
+#if defined(__AVX512F__)
+#define LANES 16
+#define MAX_ROWS 8
+#define MAX_SUMS 16
+#define MIN(a, b) _mm512_min_ps(a, b)
+#define MAX(a, b) _mm512_max_ps(a, b)
+#elif defined(__AVX2__)
+#define LANES 8
+#define MAX_ROWS 4
+#define MAX_SUMS 8
+#define MIN(a, b) _mm256_min_ps(a, b)
+#define MAX(a, b) _mm256_max_ps(a, b)
+#else
+#define LANES 4
+#define MAX_ROWS 4
+#define MAX_SUMS 8
+#if defined(__SSE2__)
+#define MIN(a, b) _mm_min_ps(a, b)
+#define MAX(a, b) _mm_max_ps(a, b)
+#else
+#define SELECT(condition, a, b) (Vector)(((condition) & (Bits)(a)) | (~(condition) & (Bits)(b)))
+#define MIN(a, b) SELECT((a) < (b), a, b)
+#define MAX(a, b) SELECT((a) > (b), a, b)
+#endif
+#endif
+
+enum { VERSION = 0xcd6b285 }; /* of these sources, as in native.py; a test tells the number */
+typedef enum { DONE, NO_MEMORY, OUT_OF_RANGE, MISFIT } Status; /* as in native.py */
+
+typedef float Vector __attribute__((vector_size(4 * LANES)));
+typedef int32_t Bits __attribute__((vector_size(4 * LANES)));
+typedef float Unaligned __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+#define INLINE static inline __attribute__((always_inline))
+#define SHARED static __attribute__((unused)) /* in a file that does not call it */
+/* Unrolled before anything else, so that an array indexed by i is registers. */
+#define EACH(i, n) _Pragma("GCC unroll 16") for (int i = 0; i < n; i++)
+
+/* Denormal numbers slow x86 down several times and mean nothing here: flush them inside a kernel, and give each
+   thread its mode back. */
+#if defined(__SSE2__)
+#include <immintrin.h>
+INLINE unsigned flush_denormals(void)
+{
+    unsigned mode = _mm_getcsr();
+    _mm_setcsr(mode | 0x8040); /* flush to zero, denormals are zero */
+    return mode;
+}
+INLINE void restore(unsigned mode) { _mm_setcsr(mode); }
+#else
+INLINE unsigned flush_denormals(void) { return 0; }
+INLINE void restore(unsigned mode) { (void)mode; }
+#endif
+
+INLINE Vector splat(float x) { return x - (Vector){0}; }
+
+INLINE Vector load(const float *x) { return *(const Unaligned *)x; }
+INLINE void store(float *x, Vector v) { *(Unaligned *)x = v; }
+
+/* x P(x^2) / Q(x^2), fitted so that the relative error is below 4e-7 and the quotient just above 1 at the limit,
+   where it is cut: saturated inputs give exactly 1. NaN passes. */
+INLINE Vector tanh_of(Vector x)
+{
+    x = MAX(splat(-8.2f), MIN(splat(8.2f), x));
+    Vector y = x * x;
+    Vector p = ((1.09531767e-05f * y + 2.90711131e-03f) * y + 1.28848031e-01f) * y + 9.99999762e-01f;
+    Vector q = (((2.30716907e-07f * y + 2.32458420e-04f) * y + 2.36359742e-02f) * y + 4.62179601e-01f) * y + 1.0f;
+    return MAX(splat(-1.0f), MIN(splat(1.0f), x * p / q));
+}
+
+/* A matrix (depth, columns), its rows `stride` floats apart. */
+typedef struct {
+    const float *data;
+    long depth, columns, stride;
+} Matrix;
+
+/* out[r] = add[r] + sum over k of in[r][k * step] m[k], then tanh if `squash`; `vectors` vectors from column `c`. */
+INLINE void multiply_tile(const int rows, const int vectors, const bool squash, const Matrix *m, long c,
+                          const float *const *in, long step, const float *const *add, float *const *out)
+{
+    Vector sums[MAX_ROWS][MAX_SUMS];
+    const float *x[MAX_ROWS], *row = m->data + c;
+    EACH(r, rows) {
+        x[r] = in[r];
+        EACH(v, vectors) sums[r][v] = add ? load(add[r] + c + v * LANES) : splat(0);
+    }
+    for (long k = 0; k < m->depth; k++, row += m->stride) {
+        Vector weights[MAX_SUMS];
+        EACH(v, vectors) weights[v] = load(row + v * LANES);
+        EACH(r, rows)
+            EACH(v, vectors) sums[r][v] += weights[v] * x[r][k * step];
+    }
+    EACH(r, rows)
+        EACH(v, vectors)
+            store(out[r] + c + v * LANES, squash ? tanh_of(sums[r][v]) : sums[r][v]);
+}
+
+/* All columns, in the widest tiles that the registers hold. */
+INLINE void multiply_rows(const int rows, const bool squash, const Matrix *m, const float *const *in, long step,
+                          const float *const *add, float *const *out)
+{
+    long c = 0;
+#define TILES(vectors)                                                                                             \
+    for (; rows * vectors <= MAX_SUMS && c + vectors * LANES <= m->columns; c += vectors * LANES)                  \
+        multiply_tile(rows, vectors, squash, m, c, in, step, add, out);
+    TILES(8) TILES(4) TILES(2) TILES(1)
+}
+
+/* The same, for 1, 2, 4 or 8 rows. */
+SHARED void multiply(int rows, bool squash, const Matrix *m, const float *const *in, long step,
+                     const float *const *add, float *const *out)
+{
+    switch (2 * rows + squash) {
+#define CASE(rows)                                                                                                 \
+    case 2 * rows: multiply_rows(rows, false, m, in, step, add, out); break;                                       \
+    case 2 * rows + 1: multiply_rows(rows, true, m, in, step, add, out); break;
+        CASE(1) CASE(2) CASE(4)
+#if MAX_ROWS == 8
+        CASE(8)
+#endif
+    }
+}
+
+INLINE long smaller(long a, long b) { return a < b ? a : b; }
+
+/* Whether all columns of an array are whole vectors, of the widest kind. */
+INLINE bool padded(long columns) { return columns >= 0 && columns % 16 == 0; }
+
+/* The largest number of rows multiply() takes at once, at most n. */
+INLINE int rows_at_once(long n)
+{
+    int rows = MAX_ROWS;
+    while (rows > n) rows /= 2;
+    return rows;
+}
+
+/* A contiguous copy of m[k * stride_k + c * stride_c]; the caller frees its data. */
+SHARED Matrix packed(const float *m, long depth, long columns, long stride_k, long stride_c)
+{
+    float *data = aligned_alloc(64, 4 * depth * columns);
+    for (long k = 0; data && k < depth; k++)
+        for (long c = 0; c < columns; c++) data[k * columns + c] = m[k * stride_k + c * stride_c];
+    return (Matrix){data, depth, columns, columns};
+}

@@ -1,0 +1,258 @@
+"""The scan in C (scan.c), forward and backward, for float32 on a CPU, and the door to the other kernels in C.
+
+    h_t = tanh(p_t + W h_{t-1}),   h_{-1} the initial state;   a masked step carries the state on: h_t = h_{t-1}
+
+The package's own build compiles csrc/*.c once per instruction set; the best one that this CPU runs is loaded on first
+use, following torch's choice (`torch.backends.cpu.get_cpu_capability()`, which ATEN_CPU_CAPABILITY lowers). Without
+a compiler at install time there is no kernel, and one of other sources is not called, whose functions may take other
+arguments: `unavailable_reason()` says so and what to do.
+
+States and the gradients of `projected` and `initial_state` are bitwise the same whatever the number of threads and
+the rest of the batch; the weight gradient is so at a fixed number of threads.
+"""
+
+import ctypes
+import importlib.util
+import itertools
+from collections.abc import Callable
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+INSTRUCTION_SETS = {"AVX512": ("avx512", "avx2", "baseline"), "AVX2": ("avx2", "baseline")}
+# of the sources that the kernels are built from, as in common.h; a test tells the number
+VERSION = 0xCD6B285
+_LANES = 16  # the kernel wants multiples of the widest vector: 16 floats
+
+_N, _POINTER, _THREADS, _NUMBER = ctypes.c_long, ctypes.c_void_p, ctypes.c_int, ctypes.c_float
+_MATRIX = [_POINTER, _N, _N]  # data and two strides
+# what a function of csrc/*.c gives back where it did nothing, or not all: Status in common.h
+_NO_MEMORY, _OUT_OF_RANGE = 1, 2
+_INTEGERS = ("tokens", "positions", "words", "count", "longest")
+_DTYPES = {"mask": torch.bool} | dict.fromkeys(_INTEGERS, torch.int64)
+
+
+class _Function:
+    """What a function of csrc/*.c takes: sizes, then numbers, then arrays, and last the number of threads.
+
+    Args:
+        arrays: their names, with a question mark where None may stand; ``_DTYPES`` has those that are not float32.
+        needs: from sizes and numbers to the entries of each array, which is contiguous, or to the shape of a matrix,
+            which may be strided.
+        numbers: how many arguments of `needs` are numbers; they follow the sizes.
+    """
+
+    def __init__(self, arrays: str, needs: Callable[..., tuple[int | tuple[int, int], ...]], numbers: int = 0) -> None:
+        self.names = arrays.split()
+        self.dtypes = [_DTYPES.get(name.rstrip("?"), torch.float32) for name in self.names]
+        self.needs = needs
+        count = needs.__code__.co_argcount
+        pointers = [_MATRIX if isinstance(need, tuple) else [_POINTER] for need in needs(*[0] * count)]
+        self.types = [*[_N] * (count - numbers), *[_NUMBER] * numbers, *itertools.chain(*pointers), _THREADS]
+
+
+# R rows, of which one may be shared; N distinct words, or steps
+_FUNCTIONS = {
+    "tanh_scan_forward": _Function(
+        "projected positions? weight initial mask? states",
+        lambda R, T, H, _used, N, _shared, _only_last: (N * H, R * T, (H, H), R * H, R * T, R * T * H),
+    ),
+    "tanh_scan_backward": _Function(
+        "gradient weight states mask? delta d_initial",
+        lambda R, T, H, _used, given, shared: ((R - shared) * given * H, (H, H), R * T * H, R * T, R * T * H, R * H),
+    ),
+    "linear": _Function("x matrix bias? y", lambda N, E, H: (N * E, (H, E), H, N * H)),
+    "linear_backward": _Function("x matrix dy dx? d_matrix", lambda N, E, H: (N * E, (H, E), N * H, N * E, H * E)),
+    "outer": _Function(
+        "delta states initial mask? d_weight", lambda R, T, H: (R * T * H, R * T * H, R * H, R * T, H * H)
+    ),
+    "add_rows": _Function("tokens mask? rows table", lambda N, H, V: (N, N, N * H, V * H)),
+    "distinct": _Function("tokens positions words count", lambda B, T, V: (B * T, (B + 1) * T, min(B * T, V), 1)),
+    "begun": _Function("tokens positions mask longest", lambda B, T, _padding: (B * T, (B + 1) * T, (B + 1) * T, 1)),
+    "rmsprop": _Function(
+        "gradient weight square_avg", lambda N, _rate, _alpha, _beta, _eps, _decay: (N, N, N), numbers=5
+    ),
+}
+
+
+def is_built(instruction_set: str) -> bool:
+    """Whether the installation compiled the kernel for an instruction set."""
+    return importlib.util.find_spec(f"rnn_imdb.scan._cpu_{instruction_set}") is not None
+
+
+def load(instruction_set: str) -> ctypes.CDLL:
+    """The compiled kernel for `avx512`, `avx2` or `baseline`; ImportError or OSError says why it does not load."""
+    name = f"rnn_imdb.scan._cpu_{instruction_set}"
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise ImportError(f"{name} was not built when rnn_imdb was installed")
+    # A CDLL, unlike a PyDLL, releases the GIL for the length of a call.
+    library = ctypes.CDLL(spec.origin)
+    # earlier versions had no such function
+    version = getattr(library, "kernel_version", None)
+    if version is None or version() != VERSION:
+        raise ImportError("the C kernel was built for another version of rnn_imdb")
+    for name, function in _FUNCTIONS.items():
+        getattr(library, name).argtypes = function.types
+    return library
+
+
+@cache
+def _kernel() -> tuple[ctypes.CDLL | None, str]:
+    """The best kernel for this CPU and its instruction set, or None and why there is none."""
+    reasons = []
+    for name in INSTRUCTION_SETS.get(torch.backends.cpu.get_cpu_capability(), ("baseline",)):
+        try:
+            return load(name), name
+        except (ImportError, OSError) as error:
+            reasons.append(str(error))
+    return None, "; ".join(dict.fromkeys(reasons))
+
+
+def available() -> bool:
+    """Whether a compiled kernel loads here."""
+    return _kernel()[0] is not None
+
+
+def serves(tensor: Tensor) -> bool:
+    """Whether the kernels run on tensors like this one."""
+    return tensor.is_cpu and tensor.dtype == torch.float32 and available()
+
+
+def instruction_set() -> str | None:
+    """The kernel in use: `avx512`, `avx2`, `baseline`, or None."""
+    kernel, name = _kernel()
+    return name if kernel else None
+
+
+def unavailable_reason() -> str | None:
+    """Why there is no kernel, with the remedy; None where there is one."""
+    kernel, reason = _kernel()
+    if kernel:
+        return None
+    return f"{reason}. Install a C compiler with OpenMP (Debian: apt install gcc) and reinstall rnn_imdb"
+
+
+def call(function: str, numbers: tuple[int | float, ...], *arrays: Tensor | None) -> None:
+    """Run a function of csrc/*.c on `arrays`, with torch's number of threads.
+
+    `numbers` are its sizes and what else is no array; arrays are tensors, or None where one is optional. Each is looked
+    at before C gets its address, for C believes the sizes.
+
+    Raises:
+        TypeError: an array is missing, or of another dtype or device.
+        ValueError: an array is not of the sizes, or not contiguous; or the sizes do not fit each other.
+        IndexError: a token is outside the table.
+        MemoryError: there is no memory for intermediate results.
+        RuntimeError: there is no kernel.
+    """
+    kernel, reason = _kernel()
+    if kernel is None:
+        raise RuntimeError(f"the C kernel is not available: {reason}")
+    plain: list[int | float | None] = [*numbers]
+    known = _FUNCTIONS[function]
+    # sixty arrays a step: a few short questions each
+    for array, name, dtype, need in zip(arrays, known.names, known.dtypes, known.needs(*numbers), strict=True):
+        if array is None:
+            if name[-1] != "?":
+                raise TypeError(_misfit(function, name, dtype, need, array))
+            plain.append(None)
+        elif array.dtype is not dtype or not array.is_cpu:
+            raise TypeError(_misfit(function, name, dtype, need, array))
+        elif array.numel() == need and array.is_contiguous():
+            plain.append(array.data_ptr())
+        elif array.shape == need:
+            plain += array.data_ptr(), *array.stride()
+        else:
+            raise ValueError(_misfit(function, name, dtype, need, array))
+    status = getattr(kernel, function)(*plain, torch.get_num_threads())
+    if status:
+        raise _refusal(function, numbers, status)
+
+
+def _misfit(function: str, name: str, dtype: torch.dtype, need: int | tuple[int, int], array: Tensor | None) -> str:
+    size = f"of shape {need}" if isinstance(need, tuple) else f"and contiguous, with {need} entries"
+    got = "None"
+    if array is not None:
+        strides = f" and strides {array.stride()}" if array.layout == torch.strided else f" and layout {array.layout}"
+        got = f"{array.dtype} on {array.device}, of shape {tuple(array.shape)}{strides}"
+    return f"{name.rstrip('?')} must be {dtype} on cpu {size} in {function}, got {got}"
+
+
+def _refusal(function: str, numbers: tuple[int | float, ...], status: int) -> Exception:
+    if status == _NO_MEMORY:
+        return MemoryError(f"{function} could not allocate its scratch memory for the sizes {numbers}")
+    if status == _OUT_OF_RANGE:
+        return IndexError(f"a token is out of range in {function}: words have numbers from 0 to {numbers[-1] - 1}")
+    return ValueError(f"sizes must fit each other in {function}, got {numbers}")
+
+
+def pad(x: Tensor, *dims: int) -> Tensor:
+    """x with zeros after its last entries, so that each of the trailing `dims` is a multiple of the vector width.
+
+    A sign that torch keeps beside the numbers, as of the imaginary part of a conjugate, goes into them.
+    """
+    x = x.resolve_neg()
+    missing = [-x.shape[dim] % _LANES for dim in dims]
+    return F.pad(x, [n for m in missing for n in (0, m)]) if any(missing) else x
+
+
+class _Scan(torch.autograd.Function):
+    """delta_t = (g_t + W^T delta_{t+1}) (1 - h_t^2);   dW = sum_t delta_t h_{t-1}^T;   see scan.c."""
+
+    @staticmethod
+    def forward(ctx, projected, weight, initial_state, mask, used, only_last):
+        projected, initial_state = projected.contiguous(), initial_state.contiguous()
+        states = torch.empty_like(projected)  # (B, T, H)
+        B, T, H = states.shape
+        sizes = B, T, H, used, B * T, False, only_last
+        call("tanh_scan_forward", sizes, projected, None, weight, initial_state, mask, states)
+        ctx.save_for_backward(weight, initial_state, mask, states)
+        ctx.used = used
+        return states[:, -1:].clone() if only_last else states
+
+    @staticmethod
+    @once_differentiable  # which types ctx as positional only
+    def backward(ctx, gradient):  # pyright: ignore[reportIncompatibleMethodOverride]
+        weight, initial_state, mask, states = ctx.saved_tensors
+        B, T, H = states.shape
+        gradient = gradient.resolve_neg().contiguous()  # may be expanded: the gradient of a sum, say
+        delta = torch.empty_like(states)  # (B, T, H)
+        d_initial = torch.empty_like(initial_state)
+        sizes = B, T, H, ctx.used, gradient.shape[1], False
+        call("tanh_scan_backward", sizes, gradient, weight, states, mask, delta, d_initial)
+        d_weight = None
+        if ctx.needs_input_grad[1]:
+            d_weight = states.new_empty(H, H)
+            call("outer", (B, T, H), delta, states, initial_state, mask, d_weight)
+        return delta, d_weight, d_initial, None, None, None
+
+
+def scan(
+    projected: Float[Tensor, "batch time state"],
+    weight: Float[Tensor, "state state"],
+    initial_state: Float[Tensor, "batch state"],
+    mask: Bool[Tensor, "batch time"] | None = None,
+    *,
+    only_last: bool = False,
+) -> Float[Tensor, "batch steps state"]:
+    """h_t = tanh(p_t + W h_{t-1}) where the mask is true, h_{t-1} elsewhere; h_T alone, (B, 1, H), with `only_last`.
+
+    Any B, T, H ≥ 1, fast where H is a multiple of 16; nothing is computed for masked steps. `weight` may be strided.
+    Differentiable once, in all but the mask. Shapes, dtypes and devices are the caller's to check; RuntimeError
+    without a kernel (see `available`).
+    """
+    H = projected.shape[2]
+    states = _Scan.apply(
+        pad(projected, -1),
+        pad(weight, -1, -2),
+        pad(initial_state, -1),
+        None if mask is None else mask.contiguous(),
+        H,
+        only_last,
+    )
+    return states[..., :H] if states.shape[2] != H else states

@@ -1,0 +1,307 @@
+"""Checkpoints that stand on their own: what goes in, and how to open them."""
+
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import lightning.pytorch as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
+
+from rnn_imdb.common.errors import UserError
+from rnn_imdb.common.files import find_checkpoint, write_atomically
+from rnn_imdb.config.compose import check, restore
+from rnn_imdb.data.cache import Split
+from rnn_imdb.data.text import Vocabulary
+from rnn_imdb.model import make_classifier
+from rnn_imdb.model.classifier import Classifier
+from rnn_imdb.model.embedding import frequent_pairs
+from rnn_imdb.training.environment import versions
+
+
+def load(path: Path) -> Any:
+    """What the checkpoint file ``path`` holds, on the CPU: plain values and tensors.
+
+    Raises:
+        UserError: it cannot be read, holds anything else, or is not as it was written.
+    """
+    try:
+        with path.open("rb") as file:
+            _verify(file, path.stat().st_size)
+            file.seek(0)
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # torch and zipfile raise whatever the bytes lead them to
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"{path} must be a checkpoint of plain values and tensors, as it was written ({reason}): name one that "
+            "python -m rnn_imdb.train wrote"
+        ) from error
+
+
+def _verify(file: IO[bytes], size: int) -> None:
+    """Compare every entry of a checkpoint with its checksum, which torch does not look at. ``size`` is the file's.
+
+    Raises:
+        zipfile.BadZipFile: one does not fit, or the file is none that torch writes.
+    """
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        if len({entry.filename for entry in entries}) < len(entries):
+            raise zipfile.BadZipFile("it holds two entries of one name")
+        # torch compresses nothing, so that no entry can be larger than the file
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise zipfile.BadZipFile("it holds compressed entries")
+        if sum(entry.file_size for entry in entries) > size:
+            raise zipfile.BadZipFile("its entries say that they are larger than the file")
+        for entry in entries:
+            with archive.open(entry) as content:
+                while content.read(1 << 20):
+                    pass
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Replaces a checkpoint in one step: a kill or a full disk in the middle leaves the previous one whole.
+
+    Lightning's own writes elsewhere and moves, which is not one step across file systems.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        assert storage_options is None, "a local file has no storage options"
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(Path(path), buffer.getvalue())
+
+    def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> Any:
+        return load(Path(path))
+
+
+# raise when what a checkpoint carries changes its meaning
+FORMAT = 1
+_PREFIX = "classifier."
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened checkpoint.
+
+    Attributes:
+        path: the file.
+        config: the training's configuration, as plain dictionaries.
+        vocabulary: the words of the model.
+        pairs: the pairs of words that have vectors.
+        training_ids: ids of the reviews it was trained on, ``rnn_imdb.data.cache.Split.ids``.
+        epoch: number of the epoch that it ends, from 0.
+        step: number of training steps before it.
+        weights: state of the classifier.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    vocabulary: Vocabulary
+    pairs: Tensor
+    training_ids: np.ndarray
+    epoch: int
+    step: int
+    weights: dict[str, Tensor]
+
+    def classifier(self) -> Classifier:
+        """The model with its weights, in evaluation mode on the CPU.
+
+        Raises:
+            UserError: the weights are not those of the configuration.
+        """
+        # without memory at first: a configuration may ask for more than any machine has; no shape rests on the radius
+        model = self.config["model"] | {"spectral_radius": None}
+        with torch.device("meta"):
+            planned = build_classifier(self.config | {"model": model}, len(self.vocabulary)).state_dict()
+        for name in planned | self.weights:
+            there, here = (tuple(of[name].shape) if name in of else "missing" for of in (planned, self.weights))
+            if there != here:
+                raise UserError(
+                    f"{self.path} must hold weights that fit its configuration, but {name} is {here} and should be "
+                    f"{there}: name a checkpoint that python -m rnn_imdb.train wrote"
+                )
+        classifier = build_classifier(self.config, len(self.vocabulary))
+        classifier.pairs = self.pairs
+        classifier.load_state_dict(self.weights)
+        return classifier.eval()
+
+
+def build_classifier(config: Mapping[str, Any], vocabulary_size: int) -> Classifier:
+    """A new classifier of the group ``model``; a small corpus may have fewer words than the configuration allows."""
+    return make_classifier(
+        **config["model"], vocabulary_size=vocabulary_size, sequence_length=config["data"]["sequence_length"]
+    )
+
+
+def record(config: DictConfig, vocabulary: Vocabulary, training: Split) -> dict[str, Any]:
+    """What a checkpoint carries beside Lightning's state: tensors and plain Python values."""
+    return {
+        "format": FORMAT,
+        "config": OmegaConf.to_container(config, resolve=True),
+        "vocabulary": vocabulary.words,
+        "pairs": frequent_pairs(training.tokens, config.model.bigrams),
+        # torch stores no unsigned 64-bit tensors safely in every version, and only equality counts
+        "training_ids": torch.from_numpy(training.ids.view(np.int64).copy()),
+        "versions": versions(),
+    }
+
+
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """Open a checkpoint or the best one of a run folder, running no code from the file.
+
+    Raises:
+        UserError: there is none, or it is no checkpoint of this project.
+    """
+    path = find_checkpoint(path)
+    return read_checkpoint(path, load(path))
+
+
+def read_checkpoint(path: Path, content: Any) -> Checkpoint:
+    """The checkpoint with all that the file ``path`` holds.
+
+    Raises:
+        UserError: it is no checkpoint of this project, or a value in it is none that a training writes.
+    """
+    try:
+        own = content["rnn_imdb"]
+        if own["format"] != FORMAT:
+            raise UserError(
+                f"{path} must be of checkpoint format {FORMAT}, got {own['format']!r}, which rnn_imdb "
+                f"{own['versions']['rnn_imdb']} wrote: use that version, or train again"
+            )
+        weights = {
+            name.removeprefix(_PREFIX): value
+            for name, value in content["state_dict"].items()
+            if name.startswith(_PREFIX)
+        }
+        words, ids, numbers = own["vocabulary"], own["training_ids"], (content["epoch"], content["global_step"])
+        config = _checked(own["config"])
+        # earlier versions wrote none
+        pairs = own["pairs"] if config.model.bigrams > 0 else torch.empty(0, dtype=torch.int64)
+        _demand(0 <= config.seed < 2**32, f"seed is {config.seed}")
+        _demand(all(type(word) is str for word in words), "a word of its vocabulary is no text")
+        _demand(all(type(number) is int and number >= 0 for number in numbers), "epoch or global_step is no count")
+        _demand(_is_list(ids), "training_ids are no list of numbers of 64 bits")
+        # pairs are looked for by halves
+        _demand(_is_list(pairs) and bool((pairs[1:] > pairs[:-1]).all()), "pairs are no sorted numbers")
+        _demand(all(map(_is_weight, weights.values())), "a weight is no tensor of real numbers")
+        vocabulary, rows = Vocabulary(words), len(weights["embedding.weight"])
+        _demand(rows == len(words), f"there are {len(words)} words and {rows} vectors of words")
+        plain: Any = OmegaConf.to_container(config)
+        return Checkpoint(path, plain, vocabulary, pairs, ids.numpy().view(np.uint64), *numbers, weights)
+    except UserError:
+        raise
+    except KeyError as error:
+        raise _not_ours(path, f"{error} is missing") from error
+    except (TypeError, AttributeError, ValueError, RuntimeError, OmegaConfBaseException) as error:
+        raise _not_ours(path, str(error).splitlines()[0]) from error
+
+
+def _checked(saved: dict[str, Any]) -> DictConfig:
+    """The configuration in a checkpoint, with the options that came later than it."""
+    try:
+        restored = restore(saved)
+        # a model is made and fed by these; what its training was given may be refused by now
+        check(OmegaConf.masked_copy(restored, ["data", "model"]), saved=True)
+    except (UserError, AttributeError, OmegaConfBaseException) as error:
+        raise ValueError(f"its configuration is none: {str(error).splitlines()[0]}") from error
+    return restored
+
+
+def _demand(holds: bool, problem: str) -> None:
+    if not holds:
+        raise ValueError(problem)
+
+
+def _is_list(value: Any) -> bool:
+    # one that is not contiguous may repeat a number more often than memory holds
+    return isinstance(value, Tensor) and value.dtype == torch.int64 and value.dim() == 1 and value.is_contiguous()
+
+
+def _is_weight(value: Any) -> bool:
+    """Whether ``value`` is what a training writes, in any of its precisions; torch would turn others into those."""
+    numbers = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+    plain = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_nested
+    return plain and value.dtype in numbers and value.is_cpu
+
+
+def _not_ours(path: Path, problem: str) -> UserError:
+    return UserError(
+        f"{path} must be a checkpoint of rnn_imdb, but {problem}: name one that python -m rnn_imdb.train wrote"
+    )
+
+
+class Record(L.Callback):
+    """Puts ``content`` into each checkpoint under ``rnn_imdb``: tensors and plain Python values only.
+
+    ``torch.load(weights_only=True)``, which runs no code of the file, opens such a checkpoint.
+
+    Args:
+        content: what to add.
+        first: where to write a checkpoint before the first step, so that there always is one; None for nowhere.
+    """
+
+    def __init__(self, content: dict[str, Any], first: Path | None = None) -> None:
+        self.content = content
+        self.first = first
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.first is not None and not trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
+            trainer.save_checkpoint(self.first)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        # curves are on disk before the checkpoint that they lead to, so that none has a gap after a kill
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.flush()
+            else:
+                logger.save()
+        checkpoint["rnn_imdb"] = self.content | {"stopped": trainer.should_stop}
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        # Lightning does not remember that a run has stopped early; one that is to have more epochs trains on
+        own = checkpoint["rnn_imdb"]
+        stopped = own.get("stopped", False) and own["config"]["trainer"]["max_epochs"] == trainer.max_epochs
+        trainer.should_stop = stopped  # pyright: ignore[reportAttributeAccessIssue]
+        # nor the best epoch of a folder that was moved, and a worse one would take its place
+        states = checkpoint["callbacks"]
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.state_key in states:
+                states[callback.state_key] = _moved(states[callback.state_key], str(callback.dirpath))
+
+
+def _moved(state: dict[str, Any], folder: str) -> dict[str, Any]:
+    """The state of a ModelCheckpoint, with its files in another folder.
+
+    Raises:
+        UserError: a file would lie outside, where Lightning would delete it when a better one comes.
+    """
+
+    def there(path: str) -> str:
+        if not path:
+            return path
+        inside = Path(path).relative_to(state["dirpath"])
+        if ".." in inside.parts or not inside.name:
+            raise ValueError(f"{path!r} is no file in {state['dirpath']!r}")
+        return str(Path(folder) / inside)
+
+    try:
+        paths = {name: there(state[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        scores = {there(path): score for path, score in state["best_k_models"].items()}
+        return state | paths | {"dirpath": folder, "best_k_models": scores}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"a checkpoint to resume must know its run's checkpoints, all in one folder, but {error}: start a new run"
+        ) from error

@@ -1,0 +1,76 @@
+"""What each command sets up before it computes: seeds, denormals, and silence where others would chatter."""
+
+import logging
+import os
+import platform
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.pytorch import seed_everything
+
+# warnings that others give on every run, and why nobody needs to read them
+_CHATTER = (
+    # the reviews are in memory, and worker processes would only copy them
+    r"The '.*_dataloader' does not have many workers",
+    # Lightning 2.6 walks trees in a way that torch 2.13 will one day drop
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    # a small run may well have fewer batches than log_every_n_steps
+    r"The number of training batches .* is smaller than the logging interval",
+    # a resumed run writes where it wrote before
+    r"Checkpoint directory .* exists and is not empty",
+    # what is logged at the end of an epoch was already computed over all processes
+    r"It is recommended to use `self.log\(.*sync_dist=True\)`",
+    # the accelerator is chosen in the configuration
+    r"GPU available but not used",
+    # one process needs no srun, and where srun started several they are found
+    r"The `srun` command is available on your system but is not used",
+)
+# what speaks at the level INFO only when an option asks for it: trainer.profiler, callbacks.early_stopping.verbose
+_ASKED_FOR = ("lightning.pytorch.profilers", "lightning.pytorch.callbacks.early_stopping")
+
+
+def start(seed: int) -> None:
+    """Seed everything, silence the known chatter, and treat denormal floats as zero on a CPU.
+
+    Gradients that vanish through hundreds of steps become denormal, and x86 processors then run several times
+    slower. The mode is inherited by threads, so it has to be set before torch starts any.
+    """
+    torch.set_flush_denormal(True)
+    for message in _CHATTER:
+        warnings.filterwarnings("ignore", message=message)
+    # hints about products and hardware come as log messages of the level INFO
+    if not (HydraConfig.initialized() and HydraConfig.get().verbose):
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        for name in _ASKED_FOR:
+            logging.getLogger(name).setLevel(logging.INFO)
+    # each fit and test asks, and in a Slurm job takes the weights of an hpc_ckpt_1.ckpt that lies in the run folder
+    SLURMEnvironment.detect = staticmethod(lambda: False)
+    seed_everything(seed, workers=True, verbose=False)
+
+
+PACKAGES = ("rnn_imdb", "torch", "lightning", "torchtext", "hydra-core", "tensorboard", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and the packages."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def machine() -> dict[str, str]:
+    """The system, its processor and the number of cores."""
+    return {"system": platform.platform(), "processor": processor(), "cores": str(os.cpu_count())}
+
+
+def processor() -> str:
+    """The processor's name where the system tells it, else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.machine()

@@ -1,0 +1,137 @@
+"""Metrics of a checkpoint on any reviews but those it was trained on."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+
+from rnn_imdb.common.errors import UserError
+from rnn_imdb.common.files import BEST, write_atomically
+from rnn_imdb.training import environment
+from rnn_imdb.training.checkpoint import Checkpoint, open_checkpoint
+from rnn_imdb.training.module import SentimentModule
+from rnn_imdb.training.progress import Bars
+from rnn_imdb.training.trainer import REFUSALS, build_data, refusals
+
+
+def evaluate(
+    checkpoint: str | Path,
+    *,
+    split: str = "test",
+    data: Mapping[str, Any] | None = None,
+    output: str | None = None,
+    accelerator: str = "auto",
+) -> dict[str, float]:
+    """Score a checkpoint, rebuilt from its file alone.
+
+    Args:
+        checkpoint: a checkpoint, or a run folder (its best checkpoint).
+        split: ``test``, ``validation`` or ``train``.
+        data: settings of the group ``data`` that differ from the training's.
+        output: file for the metrics; default: a file in the run folder.
+        accelerator: as for Lightning's Trainer.
+
+    Returns:
+        ``test/loss``, ``test/accuracy``, ``test/auroc``, ``test/f1`` and ``test/calibration_error``, with the name
+        of the split in place of ``test``.
+
+    Raises:
+        UserError: the checkpoint cannot be used, or it was trained on some of the reviews of a split that is not
+            ``train``.
+    """
+    opened = open_checkpoint(checkpoint)
+    environment.start(opened.config["seed"])
+    settings = _data_settings(opened.config["data"], data or {})
+    _check_length(opened, settings)
+    module = SentimentModule(opened.classifier())
+    reviews = build_data(settings, vocabulary=opened.vocabulary)
+    if split != "train":
+        _refuse_training_reviews(opened, reviews.split(split).ids, split)
+    with refusals(*REFUSALS):
+        trainer = L.Trainer(
+            accelerator=accelerator,
+            devices=1,
+            precision=opened.config["trainer"]["precision"],
+            # one process, also in a job of several
+            plugins=[LightningEnvironment()],
+            logger=False,
+            callbacks=[Bars()],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+        )
+    trainer.test(module, reviews.loader(split), verbose=False)
+    metrics = {name.replace("test/", f"{split}/"): value for name, value in module.tested.items()}
+    print(f"{split} of {settings['source']}, {len(reviews.split(split).labels):,} reviews: ", end="")
+    print(format_metrics(metrics, split))
+    path = Path(output) if output else _output_folder(opened.path) / f"evaluation_{settings['source']}_{split}.json"
+    content = json.dumps({"checkpoint": str(opened.path), "data": settings, **metrics}, indent=2) + "\n"
+    try:
+        if output:
+            path.write_text(content, encoding="utf-8")
+        else:
+            # a link of that name in the run folder is replaced, and not followed
+            write_atomically(path, content.encode())
+    except (OSError, UserError) as error:
+        raise UserError(f"the metrics cannot be written to {path} ({error}): name another file with output=") from error
+    print(f"written to {path}")
+    return metrics
+
+
+def format_metrics(metrics: Mapping[str, float], split: str) -> str:
+    """The metrics of one split on one line."""
+    return (
+        f"loss {metrics[f'{split}/loss']:.4f}  accuracy {metrics[f'{split}/accuracy']:.2%}\n"
+        f"  AUROC {metrics[f'{split}/auroc']:.4f}  F1 {metrics[f'{split}/f1']:.4f}  "
+        f"calibration error {metrics[f'{split}/calibration_error']:.4f}"
+    )
+
+
+def _data_settings(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the training, but for those that are ``given`` or belong to the machine that trained."""
+    settings = dict(trained) | {"root": None, "cache_dir": None}
+    if given.get("source", trained["source"]) != trained["source"]:
+        settings |= {"reviews_per_class": 12_500}
+    elif trained["source"] == "aclimdb" and trained["root"] and not (given.get("root") or os.environ.get("IMDB_ROOT")):
+        raise UserError(
+            "data.root must be given where a training had one, for a path belongs to a machine and no checkpoint "
+            f"chooses it: add data.root=PATH, which was {trained['root']!r}",
+            exit_code=2,
+        )
+    if {"first_words", "last_words"} & set(given):
+        # the one replaces the other
+        settings |= {"first_words": None, "last_words": None}
+    return settings | dict(given)
+
+
+def _check_length(opened: Checkpoint, settings: Mapping[str, Any]) -> None:
+    length = opened.config["data"]["sequence_length"]
+    model = opened.config["model"]
+    # configurations of earlier versions name no encoder
+    encoder = model.get("encoder", "rnn")
+    part = {"rnn": f"readout {model['readout']}"}.get(encoder, f"encoder {encoder}")
+    if part in ("readout all", "encoder dense") and settings["sequence_length"] != length:
+        raise UserError(
+            f"data.sequence_length must be {length} for this checkpoint, whose {part} has a weight for every "
+            f"step, got {settings['sequence_length']}: leave it out",
+            exit_code=2,
+        )
+
+
+def _refuse_training_reviews(opened: Checkpoint, ids: np.ndarray, split: str) -> None:
+    seen = np.isin(ids, opened.training_ids).sum()
+    if seen:
+        raise UserError(
+            f"a checkpoint is scored on reviews it was not trained on, but {opened.path} was trained on {seen:,} of "
+            f"the {len(ids):,} reviews of this {split} split: choose other data, or split=train for just that"
+        )
+
+
+def _output_folder(path: Path) -> Path:
+    """The run folder of a checkpoint, or the folder it lies in."""
+    return path.parent.parent if path.parent.name == BEST.parent.name else path.parent

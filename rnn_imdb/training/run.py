@@ -1,0 +1,271 @@
+"""One training run: data, model, trainer, test, and what the run folder keeps. It can be killed at any moment."""
+
+import json
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+from hydra.core.hydra_config import HydraConfig
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.loggers import TensorBoardLogger
+from omegaconf import DictConfig, OmegaConf
+
+from rnn_imdb.common.errors import UserError
+from rnn_imdb.common.files import (
+    BEST,
+    CONFIG,
+    GROWING,
+    LAST,
+    LOCK,
+    METRICS,
+    VERSIONS,
+    find_checkpoint,
+    locked,
+    refuse_links,
+    write_atomically,
+)
+from rnn_imdb.common.processes import is_leader, together
+from rnn_imdb.config.identity import short
+from rnn_imdb.training import continuation, environment
+from rnn_imdb.training.announce import next_steps, summary
+from rnn_imdb.training.checkpoint import Checkpoint, Record, load, open_checkpoint, read_checkpoint, record
+from rnn_imdb.training.continuation import REVIEWS, digest_of_reviews
+from rnn_imdb.training.curves import keep_rows, written_at_the_end
+from rnn_imdb.training.environment import machine, versions
+from rnn_imdb.training.epoch_seed import EpochSeed
+from rnn_imdb.training.evaluation import format_metrics
+from rnn_imdb.training.outcome import finished
+from rnn_imdb.training.progress import EpochTable
+from rnn_imdb.training.resume import read_config
+from rnn_imdb.training.trainer import build_data, build_module, build_trainer, parameter_dtype, refusals
+
+# columns of TensorBoard's HParams table, which shows the first five; what a sweep goes over is added
+HYPERPARAMETERS = (
+    "model.state_dim",
+    "model.embedding_dim",
+    "model.readout",
+    "model.mask_padding",
+    "optimizer.learning_rate",
+    "optimizer.name",
+    "seed",
+)
+
+
+def train(config: DictConfig, folder: Path, *, resuming: bool = False) -> dict[str, Any]:
+    """Train as ``config`` says, score the best epoch on the test reviews, and write both into ``folder``.
+
+    Args:
+        config: a checked configuration of ``conf/train.yaml``.
+        folder: the run folder: empty or not there yet, or to be continued from its last epoch.
+        resuming: whether the folder is one to continue.
+
+    Returns:
+        What ``metrics.json`` holds: figures of the best epoch (``validation/…``), ``test/…`` and ``train/…``;
+        ``parameters``, ``best_epoch``, ``epochs``, ``seconds`` (of training and validation, all sessions together);
+        and ``history``, the figures of each epoch.
+
+    Raises:
+        UserError: the folder is in use, or data or configuration cannot be used.
+        Busy: another process is training in the folder.
+    """
+    # the other processes of a distributed training find the folder taken by theirs
+    if is_leader() and resuming:
+        refuse_links(folder)
+    elif is_leader():
+        _refuse_used(folder)
+    with locked(folder) if is_leader() else nullcontext():
+        # asked within the lock: another process may have come to the end since
+        done = finished(folder) if resuming else None
+        growing = done is not None and _grows(config, folder)
+        if done is not None and not growing:
+            return done
+        if is_leader() and not resuming:
+            _keep_config(folder, config)
+        return _train(config, folder, folder / GROWING if growing else folder)
+
+
+def _grows(config: DictConfig, folder: Path) -> bool:
+    """Whether a finished run is to train on, or was interrupted while it did."""
+    begun = (folder / GROWING / LAST).is_file()
+    return begun or config.trainer.max_epochs > read_config(folder).trainer.max_epochs
+
+
+def _train(config: DictConfig, folder: Path, work: Path) -> dict[str, Any]:
+    """Train in ``folder``; checkpoints lie in ``work``, a folder within it for a finished run that trains on."""
+    environment.start(config.seed)
+    data = build_data(config.data, seed=config.seed)
+    data.setup()
+    module = build_module(config, len(data.vocabulary))
+    source = _source(config, folder, work)
+    last = continuation.open_last(source) if source else None
+    table = EpochTable()
+    content = record(config, data.vocabulary, data.split("train"))
+    content[REVIEWS] = digest_of_reviews(data)
+    module.classifier.pairs = content["pairs"]
+    trainer = build_trainer(
+        config,
+        folder,
+        [EpochSeed(config.seed), table, Record(content, None if source else work / LAST)],
+        checkpoints=work / LAST.parent,
+        purge_step=last[0].step if last else None,
+    )
+    data.check_shares(trainer.world_size)
+    if source and last:
+        continuation.check(source, last, config, data, module, trainer)
+    if is_leader():
+        keep_rows(trainer.loggers, last[0].step if last else 0)
+    # refused by all processes, shown by one
+    text = summary(config, data, module.classifier, trainer.strategy.root_device, parameter_dtype(trainer), folder)
+    if trainer.is_global_zero:
+        # nothing was changed before
+        _write_start(config, work, short(data.source.fingerprint()), source)
+        print(text, flush=True)
+
+    # a callback may lack what it needs
+    with together(trainer), refusals(MisconfigurationException, ModuleNotFoundError):
+        trainer.fit(module, data, ckpt_path=work / LAST if source else None)
+    if config.trainer.fast_dev_run:
+        return {}
+    # processes that srun or torchrun started have named folders of their own, and written nothing there
+    named, work = work, trainer.strategy.broadcast(work)
+    if named != work:
+        named.rmdir()
+    best = _best(work, table.rows)
+    metrics: dict[str, Any] = {name: value for name, value in table.rows[best.epoch].items() if "/" in name}
+    with written_at_the_end(trainer.loggers if trainer.is_global_zero else ()):
+        if config.test:
+            module.classifier.load_state_dict(best.weights)
+            module.tested_step = best.step - 1
+            with together(trainer), refusals(MisconfigurationException):
+                trainer.test(module, data, verbose=False)
+            metrics |= module.tested
+        metrics |= {
+            "parameters": sum(parameter.numel() for parameter in module.parameters()),
+            "best_epoch": best.epoch + 1,
+            "epochs": len(table.rows),
+            "seconds": sum(row["seconds"] for row in table.rows),
+            "history": table.rows,
+        }
+        _log_hyperparameters(trainer, config, metrics)
+    if trainer.is_global_zero:
+        if config.test:
+            print(f"test of epoch {best.epoch + 1}: {format_metrics(metrics, 'test')}")
+        if work != folder:
+            _copy(work, folder, BEST, LAST, Path(VERSIONS), Path(CONFIG))
+        # written last: it says that the run is finished
+        write_atomically(folder / METRICS, (json.dumps(metrics, indent=2) + "\n").encode())
+        if work != folder:
+            # first what says that there is something to go on with
+            (work / LAST).unlink()
+            shutil.rmtree(work)
+        print(next_steps(folder, config.data.root))
+    return metrics
+
+
+def _best(work: Path, rows: list[dict[str, float]]) -> Checkpoint:
+    """The best checkpoint of the run whose epochs are ``rows``.
+
+    Raises:
+        UserError: another lies in its place.
+    """
+    content = load(find_checkpoint(work))
+    best = read_checkpoint(work / BEST, content)
+    found = content["callbacks"].get(EpochTable().state_key, {}).get("rows") or []
+    # each process measures its own seconds
+    untimed = [[row | {"seconds": 0} for row in table] for table in (found, rows[: best.epoch + 1])]
+    if json.dumps(untimed[0]) != json.dumps(untimed[1]):
+        raise UserError(
+            f"{work / BEST} must be of one of the run's epochs, but its figures are of another history: put the run's "
+            "own back and give resume=RUN, or start a new run"
+        )
+    return best
+
+
+def _refuse_used(folder: Path) -> None:
+    """A new run writes over nothing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        used = any(path.name not in (LOCK, *_of_hydra()) for path in folder.iterdir())
+    except OSError as error:
+        raise UserError(
+            f"the run folder {folder} cannot be written ({error}): name another with hydra.run.dir"
+        ) from error
+    if used:
+        raise UserError(
+            f"a run folder must be new or empty, but {folder} is not: leave hydra.run.dir to its default, or name "
+            "another folder (resume=FOLDER continues a run)",
+            exit_code=2,
+        )
+
+
+def _of_hydra() -> list[str]:
+    """What Hydra itself has just written into the run folder: its configurations and its logs."""
+    if not HydraConfig.initialized():
+        return []
+    hydra = HydraConfig.get()
+    handlers = [*hydra.job_logging.get("handlers", {}).values(), *hydra.hydra_logging.get("handlers", {}).values()]
+    logs = [Path(handler.filename).name for handler in handlers if "filename" in handler]
+    return logs if hydra.output_subdir is None else [*logs, hydra.output_subdir]
+
+
+def _keep_config(folder: Path, config: DictConfig) -> None:
+    """Write down what is run."""
+    if (folder / CONFIG).is_file():
+        raise UserError(f"two runs were given the folder {folder}, and the other was first: try again", exit_code=2)
+    _write_config(folder, config)
+
+
+def _write_config(folder: Path, config: DictConfig) -> None:
+    content = OmegaConf.to_yaml(config, resolve=True).encode()
+    if not (folder / CONFIG).is_file() or (folder / CONFIG).read_bytes() != content:
+        write_atomically(folder / CONFIG, content)
+
+
+def _source(config: DictConfig, folder: Path, work: Path) -> Path | None:
+    """The folder whose last checkpoint the training goes on from; None where it begins.
+
+    Raises:
+        UserError: a finished run has none to train on from.
+    """
+    # a longer run than is asked for now may have been begun
+    if (work / LAST).is_file() and (work == folder or open_checkpoint(work / LAST).epoch < config.trainer.max_epochs):
+        return work
+    if work == folder:
+        return None
+    if not (folder / LAST).is_file():
+        raise UserError(f"a finished run trains on from its {LAST}, but {folder} has none: start a new run")
+    return folder
+
+
+def _write_start(config: DictConfig, work: Path, found: str, source: Path | None) -> None:
+    """Write down what is run, where and on which reviews; and begin a longer run with the checkpoints of ``source``."""
+    work.mkdir(exist_ok=True)
+    _write_config(work, config)
+    text = json.dumps(versions() | machine() | {"reviews": found}, indent=2) + "\n"
+    write_atomically(work / VERSIONS, text.encode())
+    if source is not None and source != work:
+        _copy(source, work, BEST, LAST)
+
+
+def _copy(source: Path, target: Path, *names: Path) -> None:
+    for name in names:
+        (target / name).parent.mkdir(exist_ok=True)
+        write_atomically(target / name, (source / name).read_bytes())
+
+
+def _log_hyperparameters(trainer: L.Trainer, config: DictConfig, metrics: dict[str, Any]) -> None:
+    """One entry in TensorBoard's HParams tab, with the figures of the best epoch."""
+    keys = dict.fromkeys((*HYPERPARAMETERS, *config.sweep.swept))
+    values = {key: OmegaConf.select(config, key) for key in keys}
+    # a swept group stands there by its name
+    plain = {key: value for key, value in values.items() if not OmegaConf.is_config(value)}
+    options = {key: value if isinstance(value, (int, float)) else str(value) for key, value in plain.items()}
+    options["parameters"] = metrics["parameters"]
+    # under names of their own: these are one figure a run, not a point of a curve
+    figures = {f"hparams/{name.replace('/', '_')}": value for name, value in metrics.items() if "/" in name}
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(options, figures, step=trainer.global_step)
+            logger.save()

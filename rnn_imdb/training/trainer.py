@@ -1,0 +1,223 @@
+"""From a configuration to the objects of a training."""
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
+
+import lightning.pytorch as L
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import get_class, instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import callbacks as lightning_callbacks
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.profilers import PassThroughProfiler
+from omegaconf import DictConfig
+
+from rnn_imdb.common.errors import UserError
+from rnn_imdb.common.files import BEST
+from rnn_imdb.common.processes import check_processes, slurm
+from rnn_imdb.config.lightning_options import CALLBACKS
+from rnn_imdb.data.module import IMDBDataModule
+from rnn_imdb.data.text import Vocabulary
+from rnn_imdb.model.classifier import Classifier
+from rnn_imdb.training.checkpoint import AtomicCheckpointIO, build_classifier
+from rnn_imdb.training.module import SentimentModule
+from rnn_imdb.training.progress import Bars
+
+
+def build_data(data: Mapping[str, Any], *, seed: int = 0, vocabulary: Vocabulary | None = None) -> IMDBDataModule:
+    """The data module of the group ``data``."""
+    return IMDBDataModule(**data, seed=seed, vocabulary=vocabulary)
+
+
+def build_module(config: Mapping[str, Any], vocabulary_size: int) -> SentimentModule:
+    """The Lightning module of the groups ``model`` and ``optimizer``."""
+    return with_optimizer(build_classifier(config, vocabulary_size), config["optimizer"])
+
+
+def with_optimizer(classifier: Classifier, optimizer: Mapping[str, Any]) -> SentimentModule:
+    """The Lightning module of a classifier and the group ``optimizer``."""
+    options = dict(optimizer)
+    return SentimentModule(
+        classifier,
+        optimizer=options.pop("name"),
+        learning_rate=options.pop("learning_rate"),
+        schedule=options.pop("schedule"),
+        label_smoothing=options.pop("label_smoothing"),
+        optimizer_options=options,
+    )
+
+
+class NoProfiler(PassThroughProfiler):
+    """Gives one empty context to all: Lightning's own makes forty a step, one for each hook of each callback."""
+
+    _context = nullcontext()
+
+    def profile(self, action_name: str) -> AbstractContextManager[None]:  # pyright: ignore[reportIncompatibleMethodOverride] entered all the same
+        return self._context
+
+
+def leave_out_empty_hooks(callback: L.Callback) -> None:
+    """Take away the hooks of each batch that ``callback`` does not fill: sixty a step, for which Lightning prepares."""
+    for name in dir(L.Callback):
+        empty = getattr(L.Callback, name)
+        of_a_batch = name.startswith("on_") and any(word in name for word in ("batch", "backward", "before"))
+        if of_a_batch and getattr(callback, name) == empty.__get__(callback):
+            setattr(callback, name, None)
+
+
+# what Lightning raises where it refuses its arguments, and Hydra where a class does
+REFUSALS = (MisconfigurationException, InstantiationException, ImportError, RuntimeError, TypeError, ValueError)
+
+
+@contextmanager
+def refusals(*errors: type[Exception]) -> Iterator[None]:
+    """Turn ``errors``, by which Lightning or Hydra refuse their arguments, into a UserError."""
+    try:
+        yield
+    except errors as error:
+        raise UserError(
+            "trainer, callbacks and logger must have arguments that Lightning accepts, but it says: "
+            f"{error.__cause__ or error}",
+            exit_code=2,
+        ) from error
+
+
+# annotation of an argument -> types of the values that a configuration may give, and what they are called
+_PLAIN: dict[Any, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), "true or false"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    str: ((str,), "a text"),
+    NoneType: ((NoneType,), "null"),
+}
+
+
+def make(config: DictConfig, group: str, **further: Any) -> list[Any]:
+    """The objects of a group such as ``callbacks``, whose entries name a class and its arguments; null means off.
+
+    Raises:
+        UserError: an entry names no class, or gives a list for a number.
+    """
+    made = []
+    for name, entry in config[group].items():
+        if entry is None:
+            continue
+        if not isinstance(entry, DictConfig) or "_target_" not in entry:
+            raise UserError(
+                f"{group}.{name} must have a _target_, the class to make, or be null, got {entry}: {group} has "
+                f"{', '.join(map(str, config[group]))}",
+                exit_code=2,
+            )
+        with refusals(*REFUSALS):
+            for option, parameter in inspect.signature(get_class(entry._target_)).parameters.items():
+                if option in entry:
+                    _check_type(f"{group}.{name}.{option}", parameter.annotation, entry[option])
+            made.append(instantiate(entry, **further))
+    return made
+
+
+def _check_type(key: str, annotation: Any, value: Any) -> None:
+    """Test a value against the annotation of its argument; what is no plain type is left to the class."""
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    if all(kind in _PLAIN for kind in kinds):
+        types, names = zip(*(_PLAIN[kind] for kind in kinds), strict=True)
+        # to Python, True is a number
+        if not isinstance(value, sum(types, ())) or (isinstance(value, bool) and bool not in kinds):
+            raise UserError(f"{key} must be {' or '.join(names)}, got {value!r}", exit_code=2)
+
+
+# a figure of each epoch -> the mode in which it is watched
+FIGURES = {"validation/loss": "min", "validation/accuracy": "max", "train/loss": "min", "train/accuracy": "max"}
+
+
+def check_callbacks(callbacks: Sequence[L.Callback]) -> None:
+    """Refuse callbacks that no run can have, that watch a figure which is not there, or that share a file.
+
+    Raises:
+        UserError: there is one.
+    """
+    for callback in callbacks:
+        name = type(callback).__name__
+        for refused, reason in CALLBACKS.items():
+            if isinstance(callback, getattr(lightning_callbacks, refused)):
+                raise UserError(f"the callback {name} cannot be given: {reason}", exit_code=2)
+        if not isinstance(callback, (EarlyStopping, ModelCheckpoint)) or callback.monitor is None:
+            continue
+        figures = dict(FIGURES)
+        if isinstance(callback, EarlyStopping) and callback._check_on_train_epoch_end is False:
+            # those of the training come after the validation
+            figures = {figure: mode for figure, mode in figures.items() if figure.startswith("validation/")}
+        if figures.get(callback.monitor) != callback.mode:
+            valid = ", ".join(f"{figure} with mode={mode}" for figure, mode in figures.items())
+            raise UserError(
+                f"{name} must have as its monitor {valid}, got {callback.monitor} with mode={callback.mode}",
+                exit_code=2,
+            )
+    checkpoints = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
+    files = [(callback.dirpath, callback.filename) for callback in checkpoints]
+    if len(set(files)) < len(files) or any(callback.save_last for callback in checkpoints):
+        raise UserError(
+            "each ModelCheckpoint must have a filename of its own, and none save_last, for last.ckpt is there already",
+            exit_code=2,
+        )
+
+
+def build_trainer(
+    config: DictConfig,
+    folder: Path,
+    callbacks: list[L.Callback],
+    *,
+    checkpoints: Path | None = None,
+    purge_step: int | None = None,
+) -> L.Trainer:
+    """Lightning's Trainer of the groups ``trainer``, ``callbacks`` and ``logger``, writing into ``folder``.
+
+    ``checkpoints`` is where checkpoints go, by default the folder in ``folder``.
+    ``purge_step`` is the first step that will be done again: TensorBoard forgets what it was told from there on.
+
+    Raises:
+        UserError: one of them refuses its arguments.
+    """
+    arguments = dict(config.trainer)
+    arguments.setdefault("profiler", NoProfiler())
+    bars = [Bars()] if arguments.pop("enable_progress_bar") else []
+    configured = make(config, "callbacks")
+    check_callbacks(configured)
+    for callback in configured:
+        if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+            callback.dirpath = str((checkpoints or folder / BEST.parent).absolute())
+    loggers = make(config, "logger", save_dir=str(folder))
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            # arguments of its SummaryWriter, which is made when first used
+            logger._kwargs["purge_step"] = purge_step
+    with refusals(*REFUSALS):
+        trainer = L.Trainer(
+            **arguments,
+            logger=loggers,
+            plugins=[AtomicCheckpointIO(), *slurm()],
+            callbacks=[*bars, *callbacks, *configured],
+            default_root_dir=folder,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )
+    check_processes(trainer)
+    # rnn_imdb.common.interrupts answers signals; Lightning would wait for the other processes within a handler
+    trainer._signal_connector.register_signal_handlers = lambda: None
+    for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue] Lightning lists them there
+        leave_out_empty_hooks(callback)
+    return trainer
+
+
+def parameter_dtype(trainer: L.Trainer) -> torch.dtype:
+    """The dtype that ``trainer.precision`` gives to parameters, and so to the recurrence."""
+    like_ours = torch.nn.ParameterList([torch.zeros(1)])
+    return next(trainer.precision_plugin.convert_module(like_ours).parameters()).dtype

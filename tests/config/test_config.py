@@ -1,0 +1,534 @@
+"""Every configuration file composes; every value that cannot be used is refused with the rule."""
+
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rnn_imdb.common.errors import UserError
+from rnn_imdb.config import compose as config
+from rnn_imdb.config import hydra as cli
+from rnn_imdb.config import names as choices
+from rnn_imdb.config import schema
+from rnn_imdb.config.help import help_text
+from rnn_imdb.train import in_short
+
+CONF = config.conf_folder()
+TRAIN_GROUPS = [path for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name not in ("base", "evaluate")]
+EVALUATE_GROUPS = sorted((CONF / "evaluate" / "data").glob("*.yaml"))
+LAUNCHERS = sorted((CONF / "hydra" / "launcher").glob("*.yaml"))
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def composed(name: str, *overrides: str) -> DictConfig:
+    """What the command ``name`` would work with; its errors as the command explains them."""
+    config.register()
+    try:
+        with initialize_config_dir(str(cli._root(name)), version_base="1.3"):
+            result = compose(name, list(overrides))
+        config.check(result)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(cli._explain(error, name)) from error
+    return result
+
+
+def group_and_option(path: Path) -> str:
+    return f"{path.parent.name}={path.stem}"
+
+
+def test_the_main_files_compose() -> None:
+    assert composed("train").data.source == "embedded"
+    assert composed("evaluate", "checkpoint=run").data.source is None
+    assert composed("benchmark").batch_sizes == [1, 32, 256]
+
+
+@pytest.mark.parametrize("path", TRAIN_GROUPS, ids=group_and_option)
+def test_every_option_of_train_composes(path: Path) -> None:
+    result = composed("train", group_and_option(path))
+    content = yaml.safe_load(path.read_text())
+    own = {key: value for key, value in content.items() if key != "defaults"}
+    chosen = result if path.parent.name == "experiment" else result[path.parent.name]
+    plain = OmegaConf.to_container(chosen)
+    assert isinstance(plain, dict)
+    for key, value in own.items():
+        assert plain[key] == value if not isinstance(value, dict) else value.items() <= plain[key].items()
+
+
+@pytest.mark.parametrize("path", EVALUATE_GROUPS, ids=group_and_option)
+def test_every_option_of_evaluate_composes(path: Path) -> None:
+    own = yaml.safe_load(path.read_text())
+    assert composed("evaluate", "checkpoint=run", group_and_option(path)).data.source == own["source"]
+
+
+@pytest.mark.parametrize("path", LAUNCHERS, ids=lambda path: path.stem)
+def test_every_launcher_composes(path: Path) -> None:
+    assert composed("train", f"hydra/launcher={path.stem}").sweep.name == "sweep"
+
+
+def test_every_file_is_composed_by_a_test() -> None:
+    main = {CONF / "train.yaml", CONF / "benchmark.yaml", CONF / "evaluate" / "evaluate.yaml"}
+    tested = {*TRAIN_GROUPS, *EVALUATE_GROUPS, *LAUNCHERS, *main}
+    # part of both files of the group data
+    assert set(CONF.rglob("*.yaml")) - tested == {CONF / "base" / "data.yaml"}
+
+
+@pytest.mark.parametrize(("experiment", "readout"), [("lecture_last", "last"), ("lecture_all", "all")])
+def test_experiments_are_the_lecture_s_models(experiment: str, readout: str) -> None:
+    result = composed("train", f"experiment={experiment}")
+    assert (result.data.source, result.optimizer.name) == ("aclimdb", "rmsprop")
+    model = result.model
+    assert (model.readout, model.state_dim, model.embedding_dim, model.bias, model.mask_padding) == (
+        readout,
+        32,
+        32,
+        True,
+        False,
+    )
+    assert (result.data.vocabulary_size, result.data.sequence_length) == (10_000, 500)
+    assert composed("train", f"experiment={experiment}", "model.readout=mean").model.readout == "mean"
+
+
+GOOD = [
+    "model.state_dim=1",
+    "model.state_dim=4096",
+    "data.vocabulary_size=65536",
+    "data.vocabulary_size=3",
+    "data.sequence_length=1",
+    "seed=0",
+    "seed=4294967295",
+    "test=false",
+    "optimizer.learning_rate=1e-30",
+    "optimizer.learning_rate=1",
+    "trainer.devices=auto",
+    "trainer.devices=2",
+    "trainer.limit_train_batches=1",
+    "trainer.limit_val_batches=1.0",
+    "trainer.limit_test_batches=0.01",
+    "trainer.gradient_clip_val=0.5",
+    "trainer.gradient_clip_val=null",
+    "trainer.fast_dev_run=true",
+    "trainer.fast_dev_run=3",
+    "+trainer.profiler=simple",
+    "+trainer.deterministic=true",
+    "trainer.devices=-1",
+    "trainer.devices=[1]",
+    "trainer.devices=[0,1]",
+    "trainer.devices='0,1'",
+    "model.embedding_dim=${model.state_dim}",
+    *(f"model.readout={name}" for name in choices.READOUTS),
+    *(f"model.scan={name}" for name in ("auto", *choices.SCANS)),
+    *(f"model.encoder={name}" for name in choices.ENCODERS),
+    *(f"model.activation={name}" for name in choices.ACTIVATIONS),
+    *(f"model.init={name}" for name in choices.INITIALIZERS),
+    "model.spectral_radius=0.9",
+    "model.spectral_radius=null",
+    "model.bigrams=1000000",
+    "model.word_dropout=0",
+    "model.head_dropout=0.99",
+    "model.bidirectional=true",
+    "model.recurrent=false",
+    *(f"optimizer.schedule={name}" for name in ("constant", *choices.SCHEDULES)),
+    "optimizer.label_smoothing=0.5",
+    "data.truncation=both",
+    "data.split_by=neighbours",
+    "data.first_words=1",
+    "data.last_words=20000",
+    "data.last_words=null",
+]
+
+
+@pytest.mark.parametrize("override", GOOD)
+def test_what_can_be_used_is_accepted(override: str) -> None:
+    key, value = override.removeprefix("+").split("=")
+    assert OmegaConf.select(composed("train", override), key) == (
+        32 if value.startswith("$") else yaml.safe_load(value.replace("1e-30", "1.0e-30"))
+    )
+
+
+def test_callbacks_can_be_removed_and_changed() -> None:
+    result = composed("train", "~callbacks.early_stopping", "callbacks.best_checkpoint.monitor=validation/accuracy")
+    assert set(composed("train").callbacks) - set(result.callbacks) == {"early_stopping"}
+    assert result.callbacks.best_checkpoint.monitor == "validation/accuracy"
+
+
+WHOLE = r"must be a whole number from"
+LIMIT = r"must be a number of batches from 1, or a share above 0\.0, at most 1\.0"
+BAD = {
+    # typos
+    "model.state_dims=3": r"no option model\.state_dims: model has state_dim, .*; did you mean model\.state_dim\?",
+    "optimizer.betas=[0.9,0.9]": r"no option optimizer\.betas: optimizer has [\w, ]+$",
+    "data.vocab_size=3": r"no option data\.vocab_size: .*did you mean data\.vocabulary_size\?",
+    "optimizer.lr=1": r"no option optimizer\.lr: optimizer has name, learning_rate",
+    "optimizer.betas=[0.9,0.99]": r"no option optimizer\.betas: optimizer has name, .*alpha, eps, momentum",
+    "trainer.max_steps=3": r"trainer\.max_steps cannot be given: a run consists of whole epochs.*max_epochs",
+    "trainer.profiler=simple": r"takes a plus sign: \+trainer\.profiler=VALUE",
+    "+trainer.nosuch=1": r"no option trainer\.nosuch: trainer has accelerator",
+    "trainer.max_epoch=3": r"no option trainer\.max_epoch: .*did you mean trainer\.max_epochs\?",
+    "sed=3": r"no option sed: there are data, .*seed, test, resume; did you mean seed\?",
+    "readout=all": r"no option readout: there are data, model",
+    "+model.layers=2": r"no option model\.layers: model has state_dim",
+    "++model.state_dims=2": r"did you mean model\.state_dim\?",
+    "+layers=2": r"no option layers: there are data, model",
+    # types
+    "model.state_dim=many": rf"model\.state_dim {WHOLE} 1 to 4,096.*'many'",
+    "model.state_dim=1.5": rf"model\.state_dim {WHOLE} 1 to 4,096.*'1\.5'",
+    "model.state_dim=true": rf"model\.state_dim {WHOLE} 1 to 4,096.*'True'",
+    "model.state_dim=null": rf"model\.state_dim {WHOLE} 1 to 4,096.*not Optional",
+    "model.state_dim=[1]": rf"model\.state_dim {WHOLE} 1 to 4,096",
+    "optimizer.learning_rate=fast": r"learning_rate must be a number above 0, at most 100\.0.*'fast'",
+    "model.bias=maybe": r"model\.bias: Value 'maybe' is not a valid bool",
+    "data.root=[1]": r"data\.root: Cannot convert 'list' to string",
+    "data.root=mine.csv": r"data=embedded reads .*got data\.root=mine\.csv: leave it out, or give data=aclimdb as well",
+    "data.reviews_per_class=40": r"data=embedded reads .*got data\.reviews_per_class=40",
+    "data.root=${nothing}": r"data\.root: Interpolation key 'nothing' not found",
+    # numbers
+    "model.state_dim=0": rf"model\.state_dim {WHOLE} 1 to 4,096, got 0",
+    "model.state_dim=-1": rf"model\.state_dim {WHOLE} 1 to 4,096, got -1",
+    "model.state_dim=5000": rf"model\.state_dim {WHOLE} 1 to 4,096, got 5000",
+    "model.state_dim=nan": rf"model\.state_dim {WHOLE} 1 to 4,096.*'nan'",
+    "model.embedding_dim=0": rf"model\.embedding_dim {WHOLE} 1 to 4,096, got 0",
+    "data.vocabulary_size=70000": rf"data\.vocabulary_size {WHOLE} 3 to 65,536, got 70000",
+    "data.vocabulary_size=2": rf"data\.vocabulary_size {WHOLE} 3 to 65,536, got 2",
+    "data.sequence_length=0": rf"data\.sequence_length {WHOLE} 1 to 20,000, got 0",
+    "data.batch_size=0": rf"data\.batch_size {WHOLE} 1 to 25,000, got 0",
+    "data.evaluation_batch_size=-3": rf"data\.evaluation_batch_size {WHOLE} 1 to 25,000, got -3",
+    "data.reviews_per_class=9": rf"data\.reviews_per_class {WHOLE} 10 to 1,000,000, got 9",
+    "data.split_seed=-1": rf"data\.split_seed {WHOLE} 0 to 4,294,967,295, got -1",
+    "seed=-1": rf"seed {WHOLE} 0 to 4,294,967,295, got -1",
+    "seed=4294967296": rf"seed {WHOLE} 0 to 4,294,967,295, got 4294967296",
+    "model.kernel_size=0": rf"model\.kernel_size {WHOLE} 1 to 100, got 0",
+    "model.bigrams=-1": rf"model\.bigrams {WHOLE} 0 to 1,000,000, got -1",
+    "model.word_dropout=1": r"model\.word_dropout must be a number from 0 to below 1, got 1\.0",
+    "model.embedding_dropout=-0.1": r"model\.embedding_dropout must be a number from 0 to below 1, got -0\.1",
+    "model.head_dropout=nan": r"model\.head_dropout must be a number from 0 to below 1, got nan",
+    "model.spectral_radius=0": r"spectral_radius must be null, or a number above 0, at most 1,000, got 0\.0",
+    "model.spectral_radius=nan": r"spectral_radius must be null, or a number above 0, at most 1,000, got nan",
+    "data.first_words=0": r"data\.first_words must be null, or a whole number from 1 to 20,000, got 0",
+    "data.last_words=-1": r"data\.last_words must be null, or a whole number from 1 to 20,000, got -1",
+    "optimizer.learning_rate=0": r"learning_rate must be a number above 0, at most 100\.0, got 0\.0",
+    "optimizer.learning_rate=-1": r"learning_rate must be a number above 0, at most 100\.0, got -1\.0",
+    "optimizer.learning_rate=nan": r"learning_rate must be a number above 0, at most 100\.0, got nan",
+    "optimizer.learning_rate=inf": r"learning_rate must be a number above 0, at most 100\.0, got inf",
+    "optimizer.learning_rate=101": r"learning_rate must be a number above 0, at most 100\.0, got 101\.0",
+    "optimizer.weight_decay=-0.1": r"weight_decay must be a number from 0\.0 to 100\.0, got -0\.1",
+    "optimizer.label_smoothing=0.6": r"label_smoothing must be a number from 0\.0 to 0\.5, got 0\.6",
+    "optimizer.alpha=1.1": r"optimizer\.alpha must be a number from 0\.0 to 1\.0, got 1\.1",
+    "optimizer.eps=0": r"optimizer\.eps must be a number above 0, at most 1\.0, got 0\.0",
+    "optimizer.momentum=nan": r"optimizer\.momentum must be a number from 0\.0 to 1\.0, got nan",
+    "trainer.max_epochs=0": rf"trainer\.max_epochs {WHOLE} 1 to 100,000, got 0",
+    "trainer.max_epochs=-1": rf"trainer\.max_epochs {WHOLE} 1 to 100,000, got -1",
+    "trainer.accumulate_grad_batches=0": rf"accumulate_grad_batches {WHOLE} 1 to 25,000, got 0",
+    "trainer.log_every_n_steps=0": rf"log_every_n_steps {WHOLE} 1 to 1,000,000, got 0",
+    "trainer.gradient_clip_val=0": r"gradient_clip_val must be null, or a number above 0, got 0\.0",
+    "trainer.gradient_clip_val=nan": r"gradient_clip_val must be null, or a number above 0, got nan",
+    "trainer.gradient_clip_val=inf": r"gradient_clip_val must be null, or a number above 0, got inf",
+    "trainer.strategy=ddp_spawn": r"strategy must be one of auto, ddp, .* got 'ddp_spawn'",
+    "trainer.devices=0": r"devices must be auto, -1, a number of devices from 1, or a list of their numbers, .*got 0",
+    "trainer.devices=true": r"devices must be auto, -1, a number of devices from 1, or a list .*got True",
+    "trainer.devices=all": r"devices must be auto, -1, a number of devices from 1, or a list .*got 'all'",
+    "trainer.devices=[0,0]": r"devices must be auto, .*got \[0, 0\]",
+    "trainer.devices=[-1]": r"devices must be auto, .*got \[-1\]",
+    "trainer.devices=[]": r"devices must be auto, .*got \[\]",
+    "trainer.devices='0;1'": r"devices must be auto, .*got '0;1'",
+    "trainer.limit_train_batches=0": rf"limit_train_batches {LIMIT}, got 0",
+    "trainer.limit_val_batches=1.5": rf"limit_val_batches {LIMIT}, got 1\.5",
+    "trainer.limit_test_batches=nan": rf"limit_test_batches {LIMIT}, got nan",
+    "trainer.limit_test_batches=null": rf"limit_test_batches {LIMIT}, got None",
+    "trainer.fast_dev_run=0": r"fast_dev_run must be true, false, or a number of batches from 1, got 0",
+    "trainer.fast_dev_run=0.5": r"fast_dev_run must be true, false, or a number of batches from 1, got 0\.5",
+    # choices
+    "model.readout=first": r"model\.readout must be one of last, all, mean, max, mean_max, attention, got 'first'",
+    "model.readout=": r"model\.readout must be one of last, .*, got ''",
+    "model.scan=cuda": rf"model\.scan must be one of auto, {', '.join(choices.SCANS)}, got 'cuda'",
+    "model.encoder=lstm": r"model\.encoder must be one of rnn, dense, conv, got 'lstm'",
+    "model.activation=relu": r"model\.activation must be one of tanh, identity, got 'relu'",
+    "model.init=zeros": r"model\.init must be one of keras, torch, got 'zeros'",
+    "data.source=imdb": r"data\.source must be one of embedded, aclimdb, got 'imdb'",
+    "optimizer.schedule=step": r"schedule must be one of constant, linear, cosine, one_cycle, got 'step'",
+    "data.padding=left": r"data\.padding must be one of pre, post, got 'left'",
+    "data.split_by=word": r"data\.split_by must be one of review, neighbours, got 'word'",
+    "data.truncation=left": r"data\.truncation must be one of pre, post, both, got 'left'",
+    "optimizer.name=lion": r"optimizer\.name must be one of rmsprop, adam, adamw, sgd, got 'lion'",
+    "trainer.precision=8": r"trainer\.precision must be one of 32-true, .*16-mixed, got '8'",
+    # Hydra's grammar
+    "model.readout": r"Error parsing override 'model\.readout'\nmissing EQUAL",
+    "model.state_dim=1,2": r"Ambiguous value for argument 'model\.state_dim=1,2'.*--multirun",
+}
+
+
+@pytest.mark.parametrize("override", BAD)
+def test_what_cannot_be_used_is_refused_with_its_rule(override: str) -> None:
+    with pytest.raises(UserError, match=rf"(?s){BAD[override]}"):
+        composed("train", override)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["optimizer=adam", "optimizer.alpha=0.9"], r"no option optimizer\.alpha: optimizer has .*betas, eps"),
+        (["optimizer=adam", "optimizer.betas=[0.9]"], r"betas must be two numbers from 0 to below 1, got \[0\.9\]"),
+        (["optimizer=adamw", "optimizer.betas=[0.9,1]"], r"betas must be two numbers from 0 to below 1"),
+        (["optimizer=adamw", "optimizer.betas=[nan,0]"], r"betas must be two numbers from 0 to below 1"),
+        (["optimizer=adam", "optimizer.betas=[a,b]"], r"betas\[0\].*'a' of type 'str' could not be converted"),
+        (["optimizer=adam", "optimizer.fused=fast"], r"optimizer\.fused: Value 'fast' is not a valid bool"),
+        (["optimizer=sgd", "optimizer.momentum=2"], r"momentum must be a number from 0\.0 to 1\.0, got 2\.0"),
+    ],
+)
+def test_each_optimizer_has_rules_of_its_own(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        composed("train", *overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ([], r"checkpoint must be given: add checkpoint=VALUE"),
+        (["checkpoint=run", "split=all"], r"split must be one of train, validation, test, got 'all'"),
+        (["checkpoint=run", "data.source=imdb"], r"data\.source must be one of embedded, aclimdb, got 'imdb'"),
+        (["checkpoint=run", "data.sequence_length=0"], rf"data\.sequence_length {WHOLE} 1 to 20,000, got 0"),
+        (["checkpoint=run", "data.vocabulary_size=9"], r"no option data\.vocabulary_size: data has source, root"),
+        (["checkpoint=run", "model.readout=all"], r"no option model: there are data, checkpoint, split"),
+        (["checkpoint=run", "data=imdb"], r"(?s)Could not find 'data/imdb'.*aclimdb.*as_trained.*embedded"),
+    ],
+)
+def test_evaluation_has_rules_of_its_own(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        composed("evaluate", *overrides)
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate"])
+def test_first_and_last_words_exclude_each_other(name: str) -> None:
+    overrides = ["data.first_words=3", "data.last_words=4", *(["checkpoint=run"] if name == "evaluate" else [])]
+    with pytest.raises(UserError, match=r"data\.first_words must be null where .* got 3 and 4: give one"):
+        composed(name, *overrides)
+
+
+@pytest.mark.parametrize("scan", [name for name in choices.SCANS if name != "bptt"])
+def test_scans_of_the_tanh_refuse_the_identity(scan: str) -> None:
+    with pytest.raises(UserError, match=rf"model\.scan must be auto or bptt .* got '{scan}': leave it out"):
+        composed("train", "model.activation=identity", f"model.scan={scan}")
+
+
+@pytest.mark.parametrize("scan", ["auto", "bptt"])
+def test_linear_recurrence_has_scans_of_its_own(scan: str) -> None:
+    assert composed("train", "model.activation=identity", f"model.scan={scan}").model.scan == scan
+
+
+@pytest.mark.parametrize("group", sorted({path.parent.name for path in TRAIN_GROUPS}))
+def test_an_unknown_option_of_a_group_lists_the_valid_ones(group: str) -> None:
+    valid = "\n\t".join(sorted(path.stem for path in (CONF / group).glob("*.yaml")))
+    with pytest.raises(
+        UserError, match=rf"Could not find '{group}/nothing'\nAvailable options in '{group}':\n\t{valid}$"
+    ):
+        composed("train", f"{group}=nothing")
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "meant"),
+    [
+        ("train", "readout", "model.readout"),
+        ("train", "batch_size", "data.batch_size"),
+        ("train", "max_epochs", "trainer.max_epochs"),
+        ("train", "learning_rate", "optimizer.learning_rate"),
+        ("train", "betas", "optimizer.betas"),
+        ("train", "data.readout", "model.readout"),
+        ("train", "optimizer.max_epochs", "trainer.max_epochs"),
+        ("train", "+model.seed", "seed"),
+        ("train", "+model.batch_size", "data.batch_size"),
+        ("train", "lr", "optimizer.learning_rate"),
+        ("train", "optimizer.lr", "optimizer.learning_rate"),
+        ("train", "epochs", "trainer.max_epochs"),
+        ("train", "model.hidden_size", "model.state_dim"),
+        ("train", "vocab_size", "data.vocabulary_size"),
+        ("train", "patience", "callbacks.early_stopping.patience"),
+        ("train", "dropout", "model.word_dropout or model.embedding_dropout or model.head_dropout"),
+        ("train", "reedout", "model.readout"),
+        ("train", "eps", "optimizer.eps"),
+        ("evaluate", "max_len", "data.sequence_length"),
+        ("evaluate", "root", "data.root"),
+        ("evaluate", "data.split", "split"),
+        ("benchmark", "batch_size", "data.batch_size"),
+        ("benchmark", "lr", "optimizer.learning_rate"),
+    ],
+)
+def test_an_unknown_name_is_looked_for_elsewhere(name: str, key: str, meant: str) -> None:
+    with pytest.raises(UserError, match=rf"no option {re.escape(key.lstrip('+'))}: .*; did you mean {meant}\?$"):
+        composed(name, f"{key}=1", *(["checkpoint=run"] if name == "evaluate" else []))
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("evaluate", "readout"), ("evaluate", "vocab_size"), ("benchmark", "readout")]
+)
+def test_what_a_command_does_not_have_is_no_hint(name: str, key: str) -> None:
+    with pytest.raises(UserError, match=rf"no option {key}: there are [\w, ]+$"):
+        composed(name, f"{key}=1", *(["checkpoint=run"] if name == "evaluate" else []))
+
+
+def test_every_synonym_stands_for_an_option() -> None:
+    known = composed("train", "optimizer=adam")
+    assert all(OmegaConf.select(known, key, default=...) is not ... for key in config._SYNONYMS.values())
+
+
+def test_a_run_that_goes_on_takes_its_data_along() -> None:
+    # whatever the default source, for the run has its own
+    assert composed("train", "resume=experiments/runs/mine", "data.root=moved").data.root == "moved"
+    with pytest.raises(UserError, match="data=embedded reads"):
+        composed("train", "resume=auto", "data.root=moved")
+
+
+def test_every_ruled_option_has_a_test() -> None:
+    ruled = {
+        f"{group}{name}"
+        for group, kind in (
+            ("", schema.TrainConfig),
+            ("data.", schema.DataConfig),
+            ("model.", schema.ModelConfig),
+            ("optimizer.", schema.RMSpropConfig),
+            ("trainer.", schema.TrainerConfig),
+        )
+        for name in schema.option_names(kind)
+        if schema.rule_of(kind, name)
+    }
+    assert ruled <= {override.split("=")[0] for override in BAD}
+
+
+def test_configuration_is_said_in_short() -> None:
+    said = in_short(composed("train", "model.readout=all", "model.state_dim=7", "optimizer=adam", "seed=5"))
+    assert " ".join(said.split()) == (
+        "config embedded reviews, readout all, state_dim 7, embedding_dim 32, adam 0.001, 3 epochs, seed 5"
+    )
+    assert max(map(len, said.splitlines())) <= 80
+    assert "encoder conv, " in in_short(composed("train", "model.encoder=conv"))
+
+
+def options(node: Any) -> Iterator[str]:
+    """All keys of a configuration, those of its groups too."""
+    for key, value in node.items_ex(resolve=False):
+        yield str(key)
+        if isinstance(value, DictConfig):
+            yield from options(value)
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate"])
+def test_help_names_every_option(name: str) -> None:
+    text = help_text(cli._root(name), name)
+    result = composed("train") if name == "train" else composed("evaluate", "checkpoint=run")
+    assert [key for key in options(result) if not re.search(rf"^ *{key}[:=]", text, re.MULTILINE)] == []
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "benchmark"])
+def test_help_says_what_every_option_means(name: str) -> None:
+    lines = help_text(cli._root(name), name).splitlines()
+    options = [line for line in lines if re.match(r" *(?!usage)\w+: +\S", line) and "_target_" not in line]
+    assert len(options) > 10
+    assert [line for line in options if "  # " not in line] == []
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate"])
+def test_help_names_every_choice_of_a_group(name: str) -> None:
+    text = help_text(cli._root(name), name)
+    for path in TRAIN_GROUPS if name == "train" else EVALUATE_GROUPS:
+        assert f"\n  # {path.stem}: " in text
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate"])
+def test_help_fits_80_columns(name: str) -> None:
+    assert [line for line in help_text(cli._root(name), name).splitlines() if len(line) > 80] == []
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "names"),
+    [
+        ("model/rnn.yaml", "readout", choices.READOUTS),
+        ("model/rnn.yaml", "encoder", choices.ENCODERS),
+        ("model/rnn.yaml", "activation", choices.ACTIVATIONS),
+        ("model/rnn.yaml", "init", choices.INITIALIZERS),
+        ("model/rnn.yaml", "scan", ("auto", *choices.SCANS)),
+        ("evaluate/evaluate.yaml", "split", ("test", "validation", "train")),
+        ("base/data.yaml", "padding", ("pre", "post")),
+        ("base/data.yaml", "truncation", ("pre", "post", "both")),
+        *((f"optimizer/{name}.yaml", "schedule", ("constant", *choices.SCHEDULES)) for name in choices.OPTIMIZERS),
+    ],
+)
+def test_comments_name_every_choice(file: str, key: str, names: Any) -> None:
+    lines = (CONF / file).read_text().splitlines()
+    (comment,) = [line.partition("#")[2] for line in lines if line.startswith(f"{key}:")]
+    # either a list, or each choice with what it means
+    named = re.findall(r"(\w+):", comment) or re.split(r", | or ", comment.strip())
+    assert named == list(names)
+
+
+@pytest.mark.parametrize(("group", "table"), [("optimizer", choices.OPTIMIZERS), ("data", choices.SOURCES)])
+def test_groups_have_a_file_for_every_choice(group: str, table: dict[str, str]) -> None:
+    assert {path.stem for path in (CONF / group).glob("*.yaml")} == set(table)
+    field = "name" if group == "optimizer" else "source"
+    for name in table:
+        assert composed("train", f"{group}={name}")[group][field] == name
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "message"),
+    [
+        ("train", ["model.state_dims=3"], "did you mean model.state_dim?"),
+        ("train", ["model.state_dim=0"], "model.state_dim must be a whole number from 1 to 4,096, got 0"),
+        ("train", ["data.root=${nothing}"], "Interpolation key 'nothing' not found"),
+        ("train", ["logger=null"], "Config group override must be a string"),
+        ("train", ["model.readout"], "an option is KEY=VALUE"),
+        ("train", ["-m", "seed=0,1", "model.state_dim=0"], "model.state_dim must be a whole number from 1"),
+        ("train", ["-m", "seed=0,1", "trainer=ddp"], "a job of a sweep is one process"),
+        ("train", ["-m", "seed=0,1", "trainer.fast_dev_run=1"], "got trainer.fast_dev_run=1, which leaves nothing"),
+        ("train", ["-m", "seed=0,1", "resume=auto"], "a sweep resumes by itself"),
+        ("train", ["-m", "seed=0,1", "modle=rnn"], "there is no option modle"),
+        ("train", ["hydra.job.chdir=true"], "paths are those of the working directory, got hydra.job.chdir=true"),
+        ("benchmark", ["data=aclimdb"], "data goes with epoch=true, which was not given"),
+        ("train", ["resume=nosuch"], "resume must name a run folder"),
+        ("evaluate", [], "checkpoint must be given: add checkpoint=VALUE"),
+        ("evaluate", ["nosuch"], "checkpoint must be a file or a run folder, but nosuch does not exist"),
+    ],
+)
+def test_commands_refuse_without_traceback_and_leave_nothing(
+    command: Command, tmp_path: Path, name: str, overrides: list[str], message: str
+) -> None:
+    done = command(name, *overrides)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data=aclimdb", "data.root=nosuch.tar.gz"], "data.root must exist where it names an archive"),
+        (["hydra.run.dir=/proc/nope"], "files and folders must be readable and writable, but /proc/nope is not"),
+        ([f"hydra.run.dir={300 * 'x'}"], "xxx is not (File name too long): make room or give access there"),
+        (["-m", "hydra.sweep.dir=/proc/nope"], "files and folders must be readable and writable, but /proc/nope is"),
+    ],
+)
+def test_runs_that_cannot_begin_leave_nothing(
+    command: Command, tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    done = command("train", *overrides)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate"])
+def test_help_is_printed_whatever_else_is_given(command: Command, tmp_path: Path, name: str) -> None:
+    done = command(name, "model.readout=first", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"usage: python -m rnn_imdb.{name} ")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,599 @@
+"""The report of a sweep: jobs in every state, figures against numpy's, plots, and what it refuses."""
+
+import csv
+import errno
+import itertools
+import json
+import os
+import re
+import struct
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from rnn_imdb import report
+from rnn_imdb.common import files
+from rnn_imdb.common.errors import UserError
+from rnn_imdb.sweeps.results import (
+    Job,
+    by_configuration,
+    read_jobs,
+    short_names,
+    varied,
+    write_csv,
+)
+from rnn_imdb.sweeps.table import table
+
+CONFIG = {
+    "data": {"source": "embedded", "root": None, "sequence_length": 500, "cache_dir": None},
+    "model": {"state_dim": 32, "embedding_dim": 32, "readout": "last", "bias": True},
+    "optimizer": {"name": "rmsprop", "learning_rate": 0.001, "alpha": 0.9},
+    "trainer": {"max_epochs": 2, "gradient_clip_val": None, "enable_progress_bar": True},
+    "callbacks": {"early_stopping": {"patience": 2}},
+    "logger": {},
+    "seed": 0,
+    "test": True,
+}
+PLOTS = ("accuracy_heatmap.png", "accuracy_vs_parameters.png", "learning_curves.png")
+
+
+def write_config(folder: Path, **options: Any) -> Path:
+    """A run folder that has only its configuration; options are given as GROUP__NAME."""
+    config = json.loads(json.dumps(CONFIG))
+    for key, value in options.items():
+        *groups, name = key.split("__")
+        node = config
+        for group in groups:
+            node = node[group]
+        node[name] = value
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+def write_run(folder: Path, validation: float, test: float | None = None, epochs: int = 2, **options: Any) -> Path:
+    """A finished run with the given accuracies."""
+    write_config(folder, test=test is not None, **options)
+    rows = [
+        {
+            "epoch": epoch,
+            "train/loss": 0.6 / (epoch + 1),
+            "train/accuracy": validation - 0.1 / (epoch + 1),
+            "validation/loss": 0.7 / (epoch + 1),
+            "validation/accuracy": validation - 0.05 * (epochs - 1 - epoch),
+            "seconds": 8.0,
+        }
+        for epoch in range(epochs)
+    ]
+    metrics: dict[str, Any] = {name: value for name, value in rows[-1].items() if "/" in name}
+    if test is not None:
+        metrics |= {"test/loss": 1 - test, "test/accuracy": test, "test/auroc": 0.9, "test/f1": 0.8}
+        metrics |= {"test/calibration_error": 0.03}
+    size = 10_000 * options.get("model__embedding_dim", 32) + options.get("model__state_dim", 32)
+    metrics |= {"parameters": size, "best_epoch": epochs, "epochs": epochs, "seconds": 50.25, "history": rows}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    return folder
+
+
+def write_grid(sweep: Path, seeds: int = 3, **axes: list[Any]) -> dict[tuple[Any, ...], np.ndarray]:
+    """A finished sweep; returns validation and test accuracy of each configuration, (2, seeds)."""
+    generator = np.random.default_rng(0)
+    figures = {}
+    for values in itertools.product(*axes.values()):
+        figures[values] = generator.uniform(0.7, 0.9, size=(2, seeds))
+        for seed, (validation, test) in enumerate(figures[values].T):
+            name = "_".join(map(str, (*values, seed)))
+            write_run(sweep / name, float(validation), float(test), seed=seed, **dict(zip(axes, values, strict=True)))
+    return figures
+
+
+def rows_of(path: Path) -> dict[str, dict[str, str]]:
+    with path.open(newline="") as file:
+        return {row["folder"]: row for row in csv.DictReader(file)}
+
+
+def png_size(path: Path) -> tuple[int, int]:
+    content = path.read_bytes()
+    assert content.startswith(b"\x89PNG\r\n")
+    # a figure without content would take a fraction of this
+    assert len(content) > 8_000
+    width, height = struct.unpack(">II", content[16:24])
+    return width, height
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    """A sweep with a job in every state, and things that are no jobs."""
+    sweep = tmp_path / "broken"
+    write_run(sweep / "a_fine", 0.80, 0.79)
+    write_run(sweep / "b_untested", 0.85, model__state_dim=64)
+    failed = write_config(sweep / "c_failed", model__state_dim=128)
+    (failed / "error.txt").write_text(
+        "Traceback (most recent call last):\n  File ...\nValueError: no `room`\x1b[2J\n\n"
+    )
+    write_config(sweep / "d_running", model__state_dim=256)
+    (write_run(sweep / "e_cut", 0.99, 0.99) / "metrics.json").write_text('{"validation/accuracy": 0.')
+    (write_run(sweep / "f_config", 0.99, 0.99) / "config.yaml").write_text("model: [")
+    (sweep / "not_a_job" / "config.yaml" / "deeper").mkdir(parents=True)
+    (sweep / "notes.txt").write_text("by hand")
+    return sweep
+
+
+def test_every_job_is_read_with_its_status(broken: Path) -> None:
+    jobs = {job.name: job for job in read_jobs(broken)}
+    assert {name: job.status for name, job in jobs.items()} == {
+        "a_fine": "finished",
+        "b_untested": "finished",
+        "c_failed": "failed",
+        "d_running": "unfinished",
+        "e_cut": "damaged",
+        "f_config": "damaged",
+    }
+    assert list(jobs) == sorted(jobs)
+    assert jobs["c_failed"].error == "ValueError: no `room` [2J"
+    assert jobs["e_cut"].error.startswith("metrics.json: ")
+    assert jobs["f_config"].error.startswith("config.yaml: ")
+    assert jobs["a_fine"].config["callbacks.early_stopping.patience"] == 2
+    assert jobs["e_cut"].metrics == jobs["d_running"].metrics == {}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "[]", "null", "{}", "\xff", "[" * 1_000_000, '{"validation/accuracy": "high"}', '{"seconds": 1e999}'),
+        *("a: &a [*a]", f"a: {'9' * 400}", "2020-01-01: 2", "? [1]\n: 2", "{a: 1, a: 2}", "!!python/name:os.system"),
+        *('{"a": {"b": ' * 5_000, f'{{"seconds": {"9" * 5_000}}}', "\0", "!!binary aGk=", "{true: 1}"),
+    ],
+    ids=lambda content: content[:10],
+)
+@pytest.mark.parametrize("name", ["metrics.json", "config.yaml"])
+def test_damage_is_a_status(tmp_path: Path, name: str, content: str) -> None:
+    (write_run(tmp_path / "run", 0.8) / name).write_bytes(content.encode("latin-1"))
+    (job,) = read_jobs(tmp_path)
+    assert job.status == "damaged"
+    assert job.error.startswith(f"{name}: ")
+    assert len(job.error) < 400
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("validation/accuracy", float("nan")),
+        ("parameters", 0),
+        ("seconds", None),
+        ("test/loss", "low"),
+        ("history", [1]),
+        ("best_epoch", 10**400),
+        ("validation/loss", 1e308),
+        ("history", [{"epoch": 1e300}]),
+        ("history", [{"epoch": 1, "train/loss": "low"}]),
+        ("history", [{"epoch": 1, "train/loss": -1e300}]),
+    ],
+)
+def test_a_figure_that_is_none_is_damage(tmp_path: Path, name: str, value: Any) -> None:
+    path = write_run(tmp_path / "run", 0.8, 0.8) / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    assert read_jobs(tmp_path)[0].status == "damaged"
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "config.yaml", "error.txt"])
+def test_what_is_no_file_that_may_be_read_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def put(run: str) -> Path:
+        path = write_config(tmp_path / run) / name
+        path.unlink(missing_ok=True)
+        return path
+
+    os.mkfifo(put("pipe"))
+    put("circle").symlink_to(name)
+    put("device").symlink_to("/dev/zero")
+    put("long").write_text("a: 1\n" * 200)
+    put("secret").write_text("a: 1")
+    if name != "config.yaml":
+        put("folder").mkdir()
+    put("gone").symlink_to("nowhere")
+    (tmp_path / "around").symlink_to("around")
+    (tmp_path / os.fsdecode(b"\xff\x1b[2J")).symlink_to(write_config(tmp_path / "other"))
+    opened = os.open
+
+    def guarded(path: Any, *options: Any, **further: Any) -> int:
+        if Path(path) == tmp_path / "secret" / name:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, *options, **further)
+
+    monkeypatch.setattr(files.os, "open", guarded)
+    monkeypatch.setattr(files, "MOST", 900)
+    jobs = read_jobs(tmp_path)
+    status = "failed" if name == "error.txt" else "damaged"
+    wrong = {job.name: job.error for job in jobs if job.status == status}
+    # a circle of links is no run either
+    assert (
+        wrong.pop("around").startswith("config.yaml: it must be readable, but it is not (Too many")
+        if (name != "error.txt")
+        else "around" not in wrong
+    )
+    if name == "config.yaml":
+        assert "No such file" in wrong.pop("gone")
+    else:
+        assert "a folder, a pipe or a device" in wrong.pop("folder")
+    assert {run: error.partition(": ")[2] for run, error in wrong.items()} == {
+        "pipe": "it must be a file, but it is a folder, a pipe or a device",
+        "device": "it must be a file, but it is a folder, a pipe or a device",
+        "circle": "it must be readable, but it is not (Too many levels of symbolic links)",
+        "secret": "it must be readable, but it is not (Permission denied)",
+        "long": "it must have at most 900 bytes, but it has more",
+    }
+    assert "other" in {job.name for job in jobs}
+    assert "\x1b" not in table(jobs)
+
+
+def test_aliases_that_multiply_are_damage(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 40)]
+    (write_run(tmp_path / "run", 0.8) / "config.yaml").write_text("\n".join(lines))
+    assert "must be YAML without aliases" in read_jobs(tmp_path)[0].error
+
+
+def test_what_a_configuration_says_is_shown_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = tmp_path / "sweep\x1b[2J\n# heading"
+    link = "![a](http://b/c)<img src=x>|&lt;\n# heading\x1b[2J\u202e"
+    for name, seed in (("=1+1", 0), ("-2", 1)):
+        folder = write_run(sweep / name, 0.8, seed=seed, model__readout=["last", "=cmd()", "@x"][seed])
+        saved = yaml.safe_load((folder / "config.yaml").read_text())
+        saved["model"] |= {f"k|`\n# {link}": [link, f"{link}2"][seed], "size": [-1.5, 2.5][seed]}
+        (folder / "config.yaml").write_text(yaml.safe_dump(saved))
+    report.main([str(sweep)])
+    printed = capsys.readouterr().out
+    text = (sweep / "summary.md").read_text()
+    assert all(c.isprintable() or c == "\n" for c in text)
+    assert all(c.isprintable() or c == "\n" for c in printed)
+    assert not [line for line in text.splitlines() if line.startswith("# h")]
+    without_code = re.sub(r"`[^`\n]*`", "", text)
+    assert not re.findall(r"(?<!\\)(?:<|\[a\]|&)", without_code)
+    tabular = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in tabular}) == 1
+    rows = rows_of(sweep / "results.csv").values()
+    assert {row["folder"] for row in rows} == {"'=1+1", "'-2"}
+    assert {row["model.readout"] for row in rows} == {"last", "'=cmd()"}
+    assert {row["model.size"] for row in rows} == {"-1.5", "2.5"}
+
+
+def test_varied_names_what_differs(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", 0.8, model__state_dim=16, model__readout="all", data__cache_dir="/node1")
+    write_run(tmp_path / "b", 0.8, seed=1, trainer__max_epochs=3, callbacks__early_stopping__patience=5)
+    # alpha is rmsprop's, gradient clipping an argument that only one run has
+    adam = write_run(tmp_path / "c", 0.8, optimizer__name="adam", trainer__extra=1) / "config.yaml"
+    config = yaml.safe_load(adam.read_text())
+    del config["optimizer"]["alpha"]
+    adam.write_text(yaml.safe_dump(config))
+    keys = varied(read_jobs(tmp_path))
+    assert keys == [
+        *("model.state_dim", "model.readout", "optimizer.name", "trainer.extra", "trainer.max_epochs"),
+        *("callbacks.early_stopping.patience", "seed"),
+    ]
+    assert list(short_names(keys).values()) == [
+        *("state_dim", "readout", "optimizer", "extra", "max_epochs", "patience", "seed")
+    ]
+    assert short_names(["data.root", "model.root"]) == {"data.root": "data.root", "model.root": "model.root"}
+
+
+def test_configurations_are_averaged_over_seeds_and_ranked_by_validation(tmp_path: Path) -> None:
+    # the best test accuracy belongs to the configuration that validates worst
+    accuracies = {16: ([0.80, 0.82, 0.84], [0.90, 0.91, 0.92]), 32: ([0.86, 0.85, 0.84], [0.81, 0.82, 0.86])}
+    for state_dim, (validation, test) in accuracies.items():
+        for seed in range(3):
+            folder = tmp_path / f"{state_dim}_{seed}"
+            # the cache's folder changes no result
+            options = {"model__state_dim": state_dim, "data__cache_dir": f"/node{seed}"}
+            write_run(folder, validation[seed], test[seed], seed=seed, **options)
+    write_run(tmp_path / "64_0", 0.83, model__state_dim=64)
+    jobs = read_jobs(tmp_path)
+    configurations = by_configuration(jobs)
+    assert [c.config["model.state_dim"] for c in configurations] == [32, 64, 16]
+    for configuration, state_dim in ((configurations[0], 32), (configurations[2], 16)):
+        for split, values in zip(("validation", "test"), accuracies[state_dim], strict=True):
+            found = configuration.spread(f"{split}/accuracy")
+            assert found is not None
+            assert found.mean == pytest.approx(np.mean(values), rel=1e-12)
+            assert found.sd == pytest.approx(np.std(values, ddof=1), rel=1e-12)
+            assert found.n == 3
+    single = configurations[1].spread("validation/accuracy")
+    assert single is not None
+    assert (single.sd, single.n) == (None, 1)
+    assert configurations[1].spread("test/accuracy") is None
+
+    text = report.summary(jobs, title="sweep", plots={}, command="COMMAND")
+    best = next(line for line in text.splitlines() if "Best by validation" in line)
+    assert "state_dim 32: 85.00 ± 1.00 % validation accuracy, 83.00 ± 2.65 % test accuracy" in best
+    assert "no test figure took part in the choice" in best
+    rows = [line for line in text.splitlines() if line.startswith("| ")][2:]
+    assert [row.split(" | ")[0].strip("|* ") for row in rows] == ["32", "64", "16"]
+    assert all(cell.startswith("**") for cell in rows[0].strip("| ").split(" | "))
+    assert "| 64 | 320,064 | 1 | 83.00 % | 0.3500 | – | – |" in rows
+    assert "| 16 | 320,016 | 3 | 82.00 ± 2.00 % | 0.3500 ± 0.0000 | 91.00 ± 1.00 % | 0.0900 ± 0.0100 |" in rows
+
+
+def test_a_repeated_seed_is_pointed_out(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", 0.8)
+    write_run(tmp_path / "b", 0.8)
+    assert "A seed ran more than once" in report.summary(read_jobs(tmp_path), title="s", plots={}, command="c")
+
+
+def test_csv_has_a_row_a_job(broken: Path) -> None:
+    jobs = read_jobs(broken)
+    write_csv(jobs, broken / "results.csv")
+    rows = rows_of(broken / "results.csv")
+    assert {name: row["status"] for name, row in rows.items()} == {job.name: job.status for job in jobs}
+    fine = json.loads((broken / "a_fine" / "metrics.json").read_text())
+    for name in ("parameters", "best_epoch", "epochs", "seconds", "validation/loss", "test/accuracy", "test/f1"):
+        assert float(rows["a_fine"][name]) == fine[name]
+    assert rows["b_untested"]["test/accuracy"] == rows["d_running"]["seconds"] == ""
+    assert rows["d_running"]["model.state_dim"] == "256"
+    assert rows["a_fine"]["trainer.gradient_clip_val"] == "null"
+    assert rows["a_fine"]["model.bias"] == "true"
+    assert rows["f_config"]["seed"] == ""
+    header = (broken / "results.csv").read_text().splitlines()[0]
+    assert header == (
+        "folder,status,model.state_dim,model.embedding_dim,model.readout,model.bias,optimizer.alpha,"
+        "optimizer.learning_rate,optimizer.name,trainer.enable_progress_bar,trainer.gradient_clip_val,"
+        "trainer.max_epochs,data.cache_dir,data.root,data.sequence_length,data.source,seed,parameters,best_epoch,epochs,"
+        "seconds,validation/loss,validation/accuracy,test/loss,test/accuracy,test/auroc,test/f1,test/calibration_error"
+    )
+
+
+def test_csv_is_never_half_written(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    jobs = [Job(tmp_path / f"{i}", {"seed": i}, status="unfinished") for i in range(100)]
+    write_csv(jobs, path)
+    sizes = {path.stat().st_size}
+    write_csv(jobs[:30], path)
+    sizes.add(path.stat().st_size)
+    writers = [
+        threading.Thread(target=lambda some=some: [write_csv(some, path) for _ in range(10)])
+        for some in (jobs, jobs[:30], jobs)
+    ]
+    for writer in writers:
+        writer.start()
+    seen = set()
+    while any(writer.is_alive() for writer in writers):
+        seen.add(len(path.read_bytes()))
+    assert seen <= sizes
+    assert os.listdir(tmp_path) == ["results.csv"]  # noqa: PTH208 also hidden files
+
+
+def test_csv_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "results.csv").mkdir()
+    with pytest.raises(UserError, match=r"results\.csv must be writable, but it is not \(Is a directory\)"):
+        write_csv([], tmp_path / "results.csv")
+    assert os.listdir(tmp_path) == ["results.csv"]  # noqa: PTH208 also hidden files
+
+
+def test_table_is_sorted_and_ends_with_what_did_not_finish(broken: Path) -> None:
+    lines = table(read_jobs(broken)).splitlines()
+    assert lines[0].split("  ")[0] == "state_dim"
+    assert [line.split() for line in lines[1:]] == [
+        ["64", "85.00%", "2", "50"],
+        ["32", "80.00%", "79.00%", "2", "50"],
+        ["32", "damaged"],
+        ["f_config", "damaged"],
+        ["128", "failed"],
+        ["256", "unfinished"],
+    ]
+
+
+def test_table_fits_in_80_columns(tmp_path: Path) -> None:
+    names = [f"trainer__a_rather_long_option_{i}" for i in range(9)]
+    short: dict[str, Any] = dict.fromkeys(names, 1e-7)
+    long: dict[str, Any] = dict.fromkeys(names, 0.123456)
+    write_run(tmp_path / "a", 0.8, 0.8, seed=7, **long, data__root="/here" * 20)
+    write_run(tmp_path / "b", 0.9, 0.8, model__state_dim=4096, **short, data__root="/there" * 20)
+    (write_run(tmp_path / ("c" * 100), 0.9) / "config.yaml").write_text("")
+    text = table(read_jobs(tmp_path))
+    assert max(map(len, text.splitlines())) <= 80
+    assert "4096" in text
+    assert "0.123456" in text
+    assert "not shown, see results.csv: " in text
+    # seeds stay, whatever else goes
+    assert " seed " in text.splitlines()[0]
+    usual = tmp_path / "usual"
+    write_grid(usual, model__state_dim=[16, 128], model__embedding_dim=[16], model__readout=["last", "attention"])
+    assert table(read_jobs(usual)).splitlines()[0].split() == [
+        *("state_dim", "readout", "seed", "val", "acc", "test", "acc", "best", "ep.", "seconds")
+    ]
+
+
+def test_a_sweep_as_a_user_reports_it(tmp_path: Path) -> None:
+    sweep = tmp_path / "capacity"
+    axes = {"model__state_dim": [16, 32, 64], "model__embedding_dim": [16, 32], "model__readout": ["last", "all"]}
+    figures = write_grid(sweep, seeds=2, **axes)
+    command = [sys.executable, "-W", "error", "-m", "rnn_imdb.report", str(sweep)]
+    # a matplotlibrc or backend of the user's own changes nothing
+    environment = os.environ | {"MPLBACKEND": "TkAgg"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in ("results.csv", "summary.md", *PLOTS):
+        assert f"wrote {sweep / name}" in done.stdout
+    assert done.stdout.startswith("state_dim  embedding_dim  readout  seed")
+
+    best = max(figures, key=lambda values: figures[values][0].mean())
+    validation, test = (f"{100 * x.mean():.2f} ± {100 * x.std(ddof=1):.2f} %" for x in figures[best])
+    label = f"state_dim {best[0]}, embedding_dim {best[1]}, readout {best[2]}"
+    text = (sweep / "summary.md").read_text()
+    assert f"**Best by validation: {label}: {validation} validation accuracy, {test} test accuracy** (2 seeds)" in text
+    for values, (validations, tests) in figures.items():
+        start = " | ".join(map(str, values))
+        row = next(
+            line.replace("*", "") for line in text.splitlines() if line.replace("*", "").startswith(f"| {start} ")
+        )
+        assert f" {100 * validations.mean():.2f} ± {100 * validations.std(ddof=1):.2f} % " in row
+        assert f" {100 * tests.mean():.2f} ± {100 * tests.std(ddof=1):.2f} % " in row
+    assert "- `model.state_dim`: 16, 32, 64\n" in text
+    assert "24 jobs: 24 finished." in text
+    assert f"python -m rnn_imdb.report {sweep}\n" in text
+    for name in PLOTS:
+        assert f"({name})" in text
+        assert png_size(sweep / name) >= (600, 300)
+    assert len(rows_of(sweep / "results.csv")) == 24
+    assert not [path for path in sweep.iterdir() if path.name.startswith(".")]
+
+
+def test_heatmap_values(tmp_path: Path) -> None:
+    from rnn_imdb.sweeps.plots import heatmap_values
+
+    axes = {"model__state_dim": [16, 128], "model__embedding_dim": [16, 32], "model__readout": ["all", "last"]}
+    figures = write_grid(tmp_path, **axes, optimizer__learning_rate=[0.001, 0.01])
+    for seed in range(3):
+        for rate in (0.001, 0.01):
+            (tmp_path / f"128_16_all_{rate}_{seed}" / "metrics.json").unlink()
+    panels = heatmap_values(by_configuration(read_jobs(tmp_path)))
+    assert [panel.readout for panel in panels] == ["last", "all"]
+    for panel in panels:
+        assert (panel.state_dims, panel.embedding_dims) == ([16, 128], [16, 32])
+        for (row, column), value in np.ndenumerate(panel.accuracy):
+            cell = (panel.state_dims[row], panel.embedding_dims[column], panel.readout)
+            if cell == (128, 16, "all"):
+                assert np.isnan(value)
+            else:
+                best = max(figures[(*cell, rate)][0].mean() for rate in (0.001, 0.01))
+                assert value == pytest.approx(100 * best)
+
+
+def test_curves_average_the_seeds_that_reached_the_epoch(tmp_path: Path) -> None:
+    from rnn_imdb.sweeps.plots import curve
+
+    write_run(tmp_path / "a", 0.80, epochs=1)
+    write_run(tmp_path / "b", 0.86, epochs=2, seed=1)
+    (configuration,) = by_configuration(read_jobs(tmp_path))
+    (first, start), (second, end) = curve(configuration, "validation/accuracy")
+    assert (first, second) == (1, 2)
+    assert (start.mean, start.sd) == pytest.approx((np.mean([0.80, 0.81]), np.std([0.80, 0.81], ddof=1)))
+    assert (end.mean, end.sd, end.n) == (pytest.approx(0.86), None, 1)
+
+
+def test_a_title_says_where_cells_are_not_plain_means(tmp_path: Path) -> None:
+    write_grid(tmp_path, 2, model__state_dim=[16, 32], optimizer__learning_rate=[0.1, 0.2, 0.3, 0.4, 0.5])
+    report.main([str(tmp_path)])
+    text = (tmp_path / "summary.md").read_text()
+    assert "the best configuration of each cell by validation, mean over seeds; learning_rate varied too" in text
+    assert "the best 8 of 10 by validation" in text
+
+
+def test_a_sweep_with_broken_jobs(broken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "deep" / "report folder"
+    before = sorted(broken.rglob("*"))
+    report.main([str(broken), "--output", str(output)])
+    assert sorted(broken.rglob("*")) == before
+    assert sorted(path.name for path in output.iterdir()) == sorted(["results.csv", "summary.md", *PLOTS])
+    text = (output / "summary.md").read_text()
+    assert "6 jobs: 2 finished, 1 failed, 1 unfinished, 2 damaged." in text
+    assert "- `c_failed` failed: `ValueError: no 'room' [2J`" in text
+    assert "- `d_running` unfinished\n" in text
+    assert "- `e_cut` damaged: `metrics.json: " in text
+    assert "state_dim 64: 85.00 % validation accuracy, not tested** (1 seed)" in text
+    assert f"--output '{output}'" in text
+    assert "f_config   damaged" in capsys.readouterr().out
+
+
+def test_one_run(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", 0.8512, 0.8449, epochs=1)
+    report.main([str(run)])
+    text = (run / "summary.md").read_text()
+    assert "One run; nothing was swept." in text
+    assert "state_dim 32, embedding_dim 32, readout last: 85.12 % validation accuracy, 84.49 % test accuracy" in text
+    assert "±" not in text
+    assert not (run / PLOTS[0]).exists()
+    assert png_size(run / PLOTS[1]) > (600, 300)
+    assert png_size(run / PLOTS[2]) > (600, 300)
+
+
+def test_jobs_without_test_figures_and_without_history(tmp_path: Path) -> None:
+    for seed in range(2):
+        path = write_run(tmp_path / f"{seed}", 0.8, seed=seed, data__root="a $x$ [b](c) | d") / "metrics.json"
+        path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "history"}))
+    report.main([str(tmp_path)])
+    text = (tmp_path / "summary.md").read_text()
+    assert "80.00 ± 0.00 % validation accuracy, not tested** (2 seeds)" in text
+    assert "test accuracy" not in text
+    assert (tmp_path / PLOTS[1]).exists()
+    assert not (tmp_path / PLOTS[2]).exists()
+
+
+def test_what_nobody_could_see_is_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rnn_imdb.sweeps import plots
+
+    write_grid(tmp_path, seeds=1, model__state_dim=[8, 16, 32], model__readout=["last", "mean"])
+    for most, limit, kept in (("MOST_CELLS", 5, PLOTS[1:]), ("MOST_READOUTS", 1, PLOTS[2:])):
+        monkeypatch.setattr(plots, most, limit)
+        output = tmp_path / most
+        report.main([str(tmp_path), "--output", str(output)])
+        assert tuple(sorted(path.name for path in output.glob("*.png"))) == kept
+
+
+def test_nothing_finished(tmp_path: Path) -> None:
+    write_config(tmp_path / "a")
+    for _ in range(2):
+        # the second report reads the jobs, not the first report
+        report.main([str(tmp_path)])
+        assert "1 job: 1 unfinished." in (tmp_path / "summary.md").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "results.csv", "summary.md"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["missing"], 2, "error: a sweep folder must hold run folders, .* but missing does not exist: name a folder"),
+        (["file"], 2, "but file is a file: name a folder"),
+        (["empty"], 1, "but empty has none: name a folder"),
+        (["run", "--output", "file"], 2, r"must go into a folder, but file is none \(File exists\): name another"),
+        (["run", "--output", "file/below"], 2, r"but file/below is none \(Not a directory\): name another"),
+        (["run", "--output", "taken"], 1, r"taken/results.csv must be writable, but it is not \(Is a directory\)"),
+        ([], 2, "required: SWEEP_FOLDER"),
+    ],
+)
+def test_what_is_refused(
+    arguments: list[str],
+    code: int,
+    text: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "run", 0.8)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "empty" / "sub").mkdir(parents=True)
+    (tmp_path / "taken" / "results.csv").mkdir(parents=True)
+    with pytest.raises(SystemExit) as end:
+        report.main(arguments)
+    assert end.value.code == code
+    error = capsys.readouterr().err
+    assert re.search(text, error), error
+    assert "Traceback" not in error
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "rnn_imdb.sweeps.plots", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    run = write_run(tmp_path / "run", 0.8)
+    with pytest.raises(UserError, match="plots need matplotlib, which is not installed: pip install matplotlib"):
+        report.write_report(read_jobs(run), run, title="run", command="")
+    assert not (run / "results.csv").exists()
+
+
+def test_help_and_light_imports() -> None:
+    code = (
+        "import sys, rnn_imdb.sweeps.results\n"
+        "print(sorted({'torch', 'matplotlib', 'lightning', 'hydra', 'numpy'} & set(sys.modules)))\n"
+        "import rnn_imdb.report\n"
+        "print(sorted({'torch', 'matplotlib', 'lightning'} & set(sys.modules)))\n"
+        "rnn_imdb.report.main(['--help'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("[]\n[]\nusage: python -m rnn_imdb.report [-h] [--output FOLDER] SWEEP_FOLDER")
+    assert done.stdout.count("  python -m rnn_imdb.report experiments") == 2
+    assert max(map(len, done.stdout.splitlines())) <= 100

@@ -1,0 +1,348 @@
+"""Sweeps: folders, what the same command does again, failures, launchers; and training in two processes."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from conftest import compose, small_reviews, write_archive
+from omegaconf import OmegaConf
+from test_quality import assert_same_quality
+from test_resume import curves
+
+from rnn_imdb.common.errors import UserError
+from rnn_imdb.config import names as choices
+from rnn_imdb.config.compose import conf_folder
+from rnn_imdb.data.module import BatchSampler
+from rnn_imdb.sweeps import job as sweep
+
+pytestmark = pytest.mark.usefixtures("forked")
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+QUICK = ("trainer.max_epochs=1", "model.embedding_dim=4")
+
+
+def jobs_of(folder: Path) -> dict[str, Path]:
+    """Job folders by name without the hash."""
+    return {path.parent.name.rpartition("-")[0]: path.parent for path in folder.glob("*/config.yaml")}
+
+
+def test_sweep_file_gives_axes_that_the_command_line_can_replace() -> None:
+    axes = yaml.safe_load((conf_folder() / "sweep" / "capacity.yaml").read_text())["axes"]
+    prepared = sweep.prepare(["sweep=capacity", "model.readout=last", "seed=3,4"])
+    assert "--multirun" in prepared
+    assert f"model.state_dim={axes['model.state_dim']}" in prepared
+    assert [argument for argument in prepared if argument.startswith(("seed=", "model.readout="))] == [
+        "model.readout=last",
+        "seed=3,4",
+    ]
+    assert prepared[-2:] == ["sweep.swept=[seed,model.state_dim,model.embedding_dim]", "sweep.jobs=18"]
+
+
+def test_sweep_file_may_lie_anywhere(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("name: mine\naxes:\n  data: aclimdb\n  seed: 0,1\n")
+    assert sweep.prepare([f"sweep={file}", "test=false"]) == [
+        *("--multirun", "sweep.name=mine", "test=false", "data=aclimdb", "seed=0,1"),
+        *("sweep.swept=[seed]", "sweep.jobs=2"),
+    ]
+
+
+@pytest.mark.parametrize("spelling", ["./mine.yaml", "a//../mine.yaml", "~/mine.yaml", "'mine.yaml'", "{}/mine.yaml"])
+def test_sweep_file_may_be_spelled_in_any_way(spelling: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "mine.yaml").write_text("name: mine\naxes:\n  seed: 0,1\n")
+    assert sweep.prepare(["sweep=capacity", f"sweep={spelling.format(tmp_path)}"]) == [
+        *("--multirun", "sweep.name=mine", "seed=0,1", "sweep.swept=[seed]", "sweep.jobs=2")
+    ]
+
+
+def test_list_in_a_sweep_file_has_a_value_an_entry(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yml"
+    axes = {"optimizer.betas": [[0.9, 0.99], [0.8, 0.9]], "model.readout": ["last", "all"], "data.last_words": None}
+    axes |= {"seed": [0, 1, 2], "test": False}
+    file.write_text(yaml.safe_dump({"name": "mine", "axes": axes}))
+    prepared = sweep.prepare([f"sweep={file}"])
+    assert {"optimizer.betas=[0.9, 0.99],[0.8, 0.9]", "data.last_words=null", "test=false"} < set(prepared)
+    assert prepared[-2:] == ["sweep.swept=[model.readout,optimizer.betas,seed]", "sweep.jobs=12"]
+
+
+def test_glob_is_an_axis_of_the_files_of_a_group() -> None:
+    files = list((conf_folder() / "optimizer").glob("ada*.yaml"))
+    assert sweep.prepare(["-m", "optimizer=glob(ada*)"])[-1] == f"sweep.jobs={len(files)}"
+
+
+@pytest.mark.parametrize("content", [None, "axes: {}\n", "name: mine\n", "a list", "{", "name: a\naxes: 3\n"])
+def test_sweep_file_of_no_use_is_refused(content: str | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "mine.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"mine\.yaml must be a YAML file with a name and axes"):
+        sweep.prepare([f"sweep={tmp_path / 'mine.yaml'}"])
+
+
+def test_options_may_stand_anywhere() -> None:
+    assert sweep.prepare(["seed=1", "--cfg", "job", "test=false"]) == ["--cfg", "job", "seed=1", "test=false"]
+
+
+@pytest.mark.parametrize("arguments", [["seed=1"], [], ["--help"], ["sweep=default", "seed=1"], ["sweep=nosuch"]])
+def test_other_command_lines_stay_as_they_are(arguments: list[str]) -> None:
+    assert sweep.prepare(list(arguments)) == arguments
+
+
+def test_sweep_knows_its_axes_and_jobs() -> None:
+    prepared = sweep.prepare(["-m", "model.state_dim=range(1,4)", "optimizer=adam,sgd", "seed=0"])
+    assert prepared[-2:] == ["sweep.swept=[model.state_dim,optimizer]", "sweep.jobs=6"]
+
+
+def test_sweep_goes_over_encoders_and_words(small_overrides: list[str], command: Command, tmp_path: Path) -> None:
+    axes = ["-m", "model.encoder=rnn,dense,conv", "data.last_words=null,5"]
+    done = command("train", *small_overrides, *QUICK, *axes)
+    assert done.returncode == 0, done.stdout + done.stderr
+    jobs = jobs_of(tmp_path / "experiments" / "runs" / "sweep")
+    words = ("None", "5")
+    assert set(jobs) == {f"encoder-{name}_last_words-{kept}" for name in choices.ENCODERS for kept in words}
+    assert all((job / "metrics.json").is_file() for job in jobs.values())
+    for name in choices.ENCODERS:
+        assert f"{name} " in done.stdout
+    report = command("report", str(tmp_path / "experiments" / "runs" / "sweep"))
+    assert report.returncode == 0, report.stderr
+
+
+@pytest.fixture(scope="module")
+def swept(
+    forking_python: str, small_overrides: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[str]]:
+    """A sweep of two jobs, and the command line that made it."""
+    folder = tmp_path_factory.mktemp("swept")
+    arguments = [*small_overrides, *QUICK, "-m", "model.state_dim=4,8", "model.readout=last"]
+    subprocess.run([forking_python, "-m", "rnn_imdb.train", *arguments], cwd=folder, check=True, capture_output=True)
+    return folder, arguments
+
+
+def test_job_folders_are_named_by_what_is_swept(swept: tuple[Path, list[str]]) -> None:
+    jobs = jobs_of(swept[0] / "experiments" / "runs" / "sweep")
+    assert set(jobs) == {"state_dim-4", "state_dim-8"}
+    assert all((job / "metrics.json").is_file() and (job / "output.txt").is_file() for job in jobs.values())
+
+
+def test_same_command_again_runs_only_what_is_new(
+    swept: tuple[Path, list[str]], command: Command, tmp_path: Path
+) -> None:
+    folder, arguments = swept
+    runs = folder / "experiments" / "runs" / "sweep"
+    before = {path: path.stat().st_mtime_ns for path in runs.glob("*/metrics.json")}
+    # wherever the reviews lie
+    (argument,) = (argument for argument in arguments if argument.startswith("data.root="))
+    moved = shutil.copy(argument.removeprefix("data.root="), tmp_path / "moved.tar.gz")
+    more = [argument.replace("4,8", "4,8,6") for argument in arguments]
+    done = command("train", *more, f"data.root={moved}", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("finished before") == 2
+    assert "job 3/3  state_dim-6-" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    with (runs / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(row["model.state_dim"] for row in rows) == ["4", "6", "8"]
+    assert all(row["status"] == "finished" and float(row["test/accuracy"]) > 0 for row in rows)
+    # sorted by validation accuracy
+    table = [line.split() for line in done.stdout.splitlines() if line[:1] in "468" and "%" in line]
+    accuracies = [float(line[1].rstrip("%")) for line in table]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert len(accuracies) == 3
+
+
+def test_damaged_or_other_job_is_done_again(
+    swept: tuple[Path, list[str]], command: Command, small_archive: Path, tmp_path: Path
+) -> None:
+    runs = tmp_path / "experiments" / "runs" / "sweep"
+    shutil.copytree(swept[0] / "experiments" / "runs" / "sweep", runs)
+    archive = shutil.copy(small_archive, tmp_path / "reviews.tar.gz")
+    arguments = [*swept[1], f"data.root={archive}"]
+    before = jobs_of(runs)
+    first, second = before["state_dim-4"], before["state_dim-8"]
+    figures = (first / "metrics.json").read_bytes()
+    (first / "metrics.json").write_text('{"validation/accuracy": "high"}')
+    (second / "metrics.json").write_text("{}")
+    (second / "checkpoints" / "last.ckpt").write_bytes(b"PK")
+    done = command("train", *arguments)
+    assert done.returncode == 1
+    assert (first / "metrics.json").read_bytes() == figures
+    assert f"{second.name}: failed: " in done.stdout
+    assert f"1 of {len(before)} jobs failed" in done.stdout
+    assert "must be a checkpoint of plain values and tensors" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    # other reviews at the same place
+    write_archive(archive, {name: text.replace(b"film", b"movie") for name, text in small_reviews().items()})
+    done = command("train", *arguments)
+    assert "finished before" not in done.stdout
+    with (runs / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(before) + 2
+    assert len({row["data.reviews"] for row in rows}) == 2
+
+
+def test_failing_job_stops_neither_the_others_nor_its_retry(small_overrides: list[str], command: Command) -> None:
+    arguments = [*small_overrides, *QUICK, "-m", "data.vocabulary_size=2,50", "sweep.name=fails"]
+    done = command("train", *arguments)
+    assert done.returncode == 1
+    assert "job 2/2  vocabulary_size-50" in done.stdout
+    assert "1 of 2 jobs failed" in done.stdout
+    assert "must be a whole number from 3" in done.stdout
+    again = command("train", *arguments, "sweep.fail_fast=true")
+    assert again.returncode == 1
+    assert "sweep.fail_fast=true: see" in again.stderr
+    assert "job 2/2" not in again.stdout
+
+
+@pytest.fixture
+def unfinished_sweep(tmp_path: Path) -> Path:
+    """A sweep's folder with one job that was begun."""
+    folder = tmp_path / "a sweep"
+    (folder / "seed-0").mkdir(parents=True)
+    (folder / "seed-0" / "config.yaml").write_text(OmegaConf.to_yaml(compose("train")))
+    return folder
+
+
+def test_killed_worker_ends_a_sweep_by_its_table(
+    unfinished_sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sweep.Summary, "folder", unfinished_sweep)
+    with pytest.raises(SystemExit) as ended, sweep.outliving_workers():
+        raise BrokenProcessPool("a worker was terminated")
+    out, err = capsys.readouterr()
+    assert ended.value.code == 1
+    assert err.startswith("error: a worker of the sweep was killed")
+    assert "the same command goes on" in err
+    assert "unfinished" in out
+    assert f"report       python -m rnn_imdb.report '{unfinished_sweep}'" in out
+    assert (unfinished_sweep / "results.csv").is_file()
+    with pytest.raises(RuntimeError, match="a mistake"), sweep.outliving_workers():
+        raise RuntimeError("a mistake of the program")
+
+
+def test_sweep_whose_results_cannot_be_written_fails(
+    unfinished_sweep: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (unfinished_sweep / "results.csv").mkdir()
+    with pytest.raises(SystemExit) as ended:
+        sweep.Summary().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(unfinished_sweep)}}}))
+    assert ended.value.code == 1
+    assert "results.csv must be writable, but it is not (Is a directory)" in capsys.readouterr().err
+
+
+def test_interrupted_sweep_goes_on(small_overrides: list[str], tmp_path: Path, command: Command) -> None:
+    slow = ["callbacks.early_stopping.patience=1000", "model.embedding_dim=4", "trainer.max_epochs=60"]
+    arguments = [*small_overrides, *slow, "-m", "seed=0,1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rnn_imdb.train", *arguments], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    runs = tmp_path / "experiments" / "runs" / "sweep"
+    deadline = time.monotonic() + 120
+    while not list(runs.glob("seed-1-*/checkpoints/best.ckpt")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "job 1/2" in out
+    done = command("train", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "job 1/2  seed-0" in done.stdout
+    assert done.stdout.count("finished before") == 1
+    # the second run printed its table twice: once to the interruption, once from there on
+    assert (jobs_of(runs)["seed-1"] / "output.txt").read_text().count("epoch      loss") == 2
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_launchers_give_the_same_results(
+    launcher: str, swept: tuple[Path, list[str]], tmp_path: Path, command: Command
+) -> None:
+    folder, arguments = swept
+    options = {"joblib": ["hydra.launcher.n_jobs=2"], "submitit_local": ["hydra.launcher.cpus_per_task=1"]}
+    one_thread = {"env": os.environ | {"OMP_NUM_THREADS": "1"}}
+    done = command("train", *arguments, f"hydra/launcher={launcher}", *options[launcher], **one_thread)
+    assert done.returncode == 0, done.stdout + done.stderr
+    expected = jobs_of(folder / "experiments" / "runs" / "sweep")
+    actual = jobs_of(tmp_path / "experiments" / "runs" / "sweep")
+    assert set(actual) == {"state_dim-4", "state_dim-8"}
+    for name, job in actual.items():
+        assert job.name == expected[name].name
+        figures = [json.loads((path / "metrics.json").read_text()) for path in (job, expected[name])]
+        # the number of threads changes last bits
+        assert figures[0]["validation/loss"] == pytest.approx(figures[1]["validation/loss"], rel=1e-4)
+
+
+def test_two_sweeps_at_once_share_a_folder(small_overrides: list[str], tmp_path: Path) -> None:
+    arguments = [*small_overrides, *QUICK, "-m", "model.state_dim=4,8,6"]
+    command = [sys.executable, "-m", "rnn_imdb.train", *arguments]
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command, cwd=tmp_path, **quiet) for _ in "ab"]
+    errors = [process.communicate(timeout=240)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
+    runs = tmp_path / "experiments" / "runs" / "sweep"
+    assert all((job / "metrics.json").is_file() for job in jobs_of(runs).values())
+    with (runs / "results.csv").open() as file:
+        assert sorted(row["model.state_dim"] for row in csv.DictReader(file)) == ["4", "6", "8"]
+
+
+def test_slurm_has_a_ready_configuration(command: Command) -> None:
+    done = command("train", "hydra/launcher=slurm", "--cfg", "hydra", "-p", "hydra.launcher")
+    assert done.returncode == 0, done.stderr
+    assert "SlurmLauncher" in done.stdout
+    assert "array_parallelism: 32" in done.stdout
+
+
+@pytest.mark.parametrize("override", ["trainer=ddp", "resume=auto"])
+def test_sweep_refuses_what_no_job_can_do(override: str, small_overrides: list[str], command: Command) -> None:
+    done = command("train", *small_overrides, "-m", "seed=0,1", override)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: a ")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 65, 66])
+@pytest.mark.parametrize("replicas", [1, 2, 3])
+def test_processes_together_see_each_review_once(size: int, replicas: int) -> None:
+    if size < replicas:
+        pytest.skip("fewer reviews than processes")
+    samplers = [BatchSampler(size, 8, 0, replicas=replicas, rank=rank) for rank in range(replicas)]
+    batches = list(zip(*samplers, strict=True))
+    assert sorted(np.concatenate([part for batch in batches for part in batch])) == list(range(size))
+    assert all(len(part) > 0 for batch in batches for part in batch)
+    if size % 8 >= replicas or size % 8 == 0:
+        alone = [set(batch) for batch in BatchSampler(size, 8, 0)]
+        assert [{i for part in batch for i in part} for batch in batches] == alone
+
+
+def test_two_processes_train_as_one(small_overrides: list[str], tmp_path: Path, command: Command) -> None:
+    options = [*small_overrides, "trainer.max_epochs=2", "trainer.log_every_n_steps=1", "data.batch_size=10"]
+    # of what callbacks put together; batches that two processes cannot halve
+    options += ["+callbacks.quality._target_=rnn_imdb.insight.quality.Quality", "data.evaluation_batch_size=7"]
+    environment = {"env": os.environ | {"OMP_NUM_THREADS": "1"}}
+    for name, extra in (("one", []), ("two", ["trainer=ddp"])):
+        done = command("train", *options, *extra, f"hydra.run.dir={name}", **environment)
+        assert done.returncode == 0, done.stderr
+        assert "Warning" not in done.stderr
+        assert "recommended" not in done.stderr
+        assert done.stdout.count("parameters:") == 1
+    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
+    for name, value in one.items():
+        if "/" in name:
+            assert two[name] == pytest.approx(value, rel=1e-4), name
+    alone, together = (curves(tmp_path / name)["train/loss_step"] for name in ("one", "two"))
+    assert [step for step, _ in alone] == [step for step, _ in together] == list(range(14))
+    np.testing.assert_allclose([value for _, value in together], [value for _, value in alone], rtol=1e-4)
+    assert_same_quality(tmp_path / "one", tmp_path / "two")
