@@ -11,6 +11,7 @@ from torch import Tensor
 from rnn_imdb.common.errors import NotServed
 from rnn_imdb.scan import native
 from rnn_imdb.scan.bptt import Recurrence
+from rnn_imdb.scan.limits import unserved
 
 Scan = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
@@ -22,8 +23,6 @@ SCANS = {
     "triton": "rnn_imdb.scan.triton_scan",
     "cudnn": "rnn_imdb.scan.cudnn",
 }
-# what keeps its recurrent weights in registers, beyond which cuDNN serves
-LARGEST_FUSED_STATE = 128
 
 
 def tanh_scan(
@@ -72,9 +71,10 @@ def choose_backend(device: torch.device, dtype: torch.dtype, state_dim: int, *, 
         return "cpu"
     # AMD's GPUs have the same name
     if device.type == "cuda" and torch.version.hip is None:
-        if dtype == torch.float32 and state_dim <= LARGEST_FUSED_STATE and find_spec("triton") is not None:
+        serves = {name: unserved(name, state_dim, masked=masked) is None for name in ("triton", "cudnn")}
+        if dtype == torch.float32 and serves["triton"] and find_spec("triton") is not None:
             return "triton"
-        if not masked:
+        if serves["cudnn"]:
             return "cudnn"
     return "bptt"
 
@@ -98,10 +98,12 @@ def find_backend(backend: str, device: torch.device, dtype: torch.dtype, state_d
     """``backend``, or for ``auto`` that of :func:`choose_backend`.
 
     Raises:
-        NotServed: it does not run on ``device`` in ``dtype``.
+        NotServed: it does not run on ``device`` in ``dtype``, or not with such a state or a mask.
     """
     if backend == "auto":
         return choose_backend(device, dtype, state_dim, masked=masked)
+    if reason := unserved(backend, state_dim, masked=masked):
+        raise NotServed(reason)
     if backend in _FUSED and (device.type, dtype) != (_FUSED[backend], torch.float32):
         raise NotServed(
             f"the scan {backend} runs in torch.float32 on a {_FUSED[backend]} device, got {dtype} on {device}: "

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from rnn_imdb.common.errors import NotServed
+from rnn_imdb.scan.limits import unserved
 
 # A module that torch replaces by an object with properties: type checkers cannot see them.
 rnn_precision: Any = torch.backends.cudnn.rnn
@@ -75,11 +76,8 @@ def scan(
     mask: Bool[Tensor, "batch time"] | None = None,
 ) -> Float[Tensor, "batch time state"]:
     """h_t = tanh(p_t + W h_{t-1}) for all t, differentiable once; any strides. NotServed where a mask is given."""
-    if mask is not None:
-        raise NotServed(
-            f"the cudnn scan takes no mask, for rnn_tanh cannot skip steps; got one of shape {tuple(mask.shape)}: "
-            "use the backend bptt (any H) or triton (H up to 128), or leave padding unmasked"
-        )
+    if reason := unserved("cudnn", projected.shape[2], masked=mask is not None):
+        raise NotServed(reason)
     if torch.is_grad_enabled():
         return _Scan.apply(projected, weight, initial_state)
     with _true_float32():

@@ -14,8 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from rnn_imdb.common.errors import NotServed
 from rnn_imdb.scan import triton_kernels
-
-MAX_STATE_DIM = max(triton_kernels.FORWARD_WARPS)
+from rnn_imdb.scan.limits import unserved
 
 
 def _launch(kernel, programs, warps, *arguments, state_dim):
@@ -77,9 +76,6 @@ def scan(
     Raises:
         NotServed: H exceeds 128.
     """
-    if projected.shape[2] > MAX_STATE_DIM:
-        raise NotServed(
-            f"the triton scan keeps W in registers, which hold a state_dim of at most {MAX_STATE_DIM}; "
-            f"got {projected.shape[2]}: use the backend cudnn (auto picks it)"
-        )
+    if reason := unserved("triton", projected.shape[2], masked=mask is not None):
+        raise NotServed(reason)
     return _Scan.apply(projected, weight, initial_state, mask)

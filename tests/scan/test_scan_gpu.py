@@ -18,6 +18,7 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="the extra `test` brings triton")
 from rnn_imdb.scan import cudnn, triton_kernels, triton_scan
+from rnn_imdb.scan.limits import LARGEST_FUSED_STATE
 
 ROOT = Path(__file__).parents[2]
 ALL_UPSTREAMS = ["dense", "last", "zero", "broadcast"]
@@ -243,7 +244,8 @@ def test_no_length_batch_or_stride_compiles_anew(compiled):
 
 
 def test_more_states_than_registers_hold_are_refused():
-    with pytest.raises(ValueError, match="state_dim of at most 128; got 129: use the backend cudnn"):
+    assert max(triton_kernels.FORWARD_WARPS) == LARGEST_FUSED_STATE
+    with pytest.raises(ValueError, match=r"state_dim of at most 128, got 129: set model\.scan=auto"):
         triton_scan.scan(torch.zeros(1, 1, 129), torch.zeros(129, 129), torch.zeros(1, 129))
 
 
@@ -279,7 +281,7 @@ def test_cudnn_works_in_inference_mode():
 
 
 def test_cudnn_refuses_a_mask():
-    with pytest.raises(ValueError, match=r"takes no mask.*\(1, 2\).*use the backend bptt"):
+    with pytest.raises(ValueError, match=r"takes no mask.*got one: set model\.scan=auto, or bptt"):
         cudnn.scan(torch.zeros(1, 2, 3), torch.zeros(3, 3), torch.zeros(1, 3), torch.ones(1, 2, dtype=torch.bool))
 
 

@@ -253,13 +253,18 @@ def test_trainer_arguments_that_lightning_refuses_are_a_clear_error(run: Train) 
             r"cpu runs in torch\.float32 .* torch\.float64 on cpu: .*auto",
         ),
         (["model.scan=triton", "trainer.accelerator=cpu"], r"triton runs in torch\.float32 on a cuda device"),
-        (["model.scan=cudnn", "model.mask_padding=true"], r"cudnn scan takes no mask"),
+        (["model.scan=cudnn", "model.mask_padding=true"], r"scan cudnn takes no mask.* bptt, which takes masks"),
+        (["model.scan=triton", "model.state_dim=129"], r"triton keeps W .* at most 128, got 129: set model\.scan=auto"),
     ],
 )
-def test_scan_that_does_not_serve_the_run_is_a_clear_error(run: Train, options: list[str], message: str) -> None:
+def test_scan_that_does_not_serve_the_run_is_a_clear_error(
+    run: Train, tmp_path: Path, options: list[str], message: str
+) -> None:
     with pytest.raises(UserError, match=message) as caught:
         run(*options)
     assert caught.value.exit_code == 2
+    # before the first batch: what a run writes once it begins is not there
+    assert not list(tmp_path.rglob("versions.json"))
 
 
 def test_outputs_of_an_epoch_lie_in_one_place() -> None:
