@@ -1,6 +1,7 @@
 """From a configuration to the objects of a training."""
 
 import inspect
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -13,10 +14,11 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import callbacks as lightning_callbacks
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.callbacks import DeviceStatsMonitor, EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.profilers import PassThroughProfiler
 from omegaconf import DictConfig
+from torch.utils.tensorboard import SummaryWriter
 
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import BEST
@@ -115,7 +117,14 @@ def make(config: DictConfig, group: str, **further: Any) -> list[Any]:
                 exit_code=2,
             )
         with refusals(*REFUSALS):
-            for option, parameter in inspect.signature(get_class(entry._target_)).parameters.items():
+            kind = get_class(entry._target_)
+            parameters = dict(inspect.signature(kind).parameters)
+            if issubclass(kind, TensorBoardLogger):
+                # it passes the rest on to a writer, which is only made after the first epoch
+                rest = {str(option): None for option in entry if option not in parameters and option != "_target_"}
+                arguments = inspect.signature(SummaryWriter).bind_partial(**rest).signature.parameters
+                parameters |= {name: each.replace(annotation=type(each.default)) for name, each in arguments.items()}
+            for option, parameter in parameters.items():
                 if option in entry:
                     _check_type(f"{group}.{name}.{option}", parameter.annotation, entry[option])
             made.append(instantiate(entry, **further))
@@ -136,8 +145,8 @@ def _check_type(key: str, annotation: Any, value: Any) -> None:
 FIGURES = {"validation/loss": "min", "validation/accuracy": "max", "train/loss": "min", "train/accuracy": "max"}
 
 
-def check_callbacks(callbacks: Sequence[L.Callback]) -> None:
-    """Refuse callbacks that no run can have, that watch a figure which is not there, or that share a file.
+def check_callbacks(callbacks: Sequence[L.Callback], loggers: Sequence[Logger]) -> None:
+    """Refuse callbacks that no run can have, that watch a figure which is not there, share a file or lack a logger.
 
     Raises:
         UserError: there is one.
@@ -147,6 +156,14 @@ def check_callbacks(callbacks: Sequence[L.Callback]) -> None:
         for refused, reason in CALLBACKS.items():
             if isinstance(callback, getattr(lightning_callbacks, refused)):
                 raise UserError(f"the callback {name} cannot be given: {reason}", exit_code=2)
+        if isinstance(callback, (LearningRateMonitor, DeviceStatsMonitor)) and not loggers:
+            raise UserError(f"{name} must have a logger to write to, got none: give logger=tensorboard", exit_code=2)
+        if isinstance(callback, EarlyStopping) and (callback.patience < 0 or not math.isfinite(callback.min_delta)):
+            raise UserError(
+                f"{name} must have a patience from 0 and a finite min_delta, got {callback.patience} and "
+                f"{abs(callback.min_delta)}",
+                exit_code=2,
+            )
         if not isinstance(callback, (EarlyStopping, ModelCheckpoint)) or callback.monitor is None:
             continue
         figures = dict(FIGURES)
@@ -188,11 +205,11 @@ def build_trainer(
     arguments.setdefault("profiler", NoProfiler())
     bars = [Bars()] if arguments.pop("enable_progress_bar") else []
     configured = make(config, "callbacks")
-    check_callbacks(configured)
+    loggers = make(config, "logger", save_dir=str(folder))
+    check_callbacks(configured, loggers)
     for callback in configured:
         if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
             callback.dirpath = str((checkpoints or folder / BEST.parent).absolute())
-    loggers = make(config, "logger", save_dir=str(folder))
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
             # arguments of its SummaryWriter, which is made when first used

@@ -120,7 +120,7 @@ def test_callback_that_no_run_can_have_is_refused_with_the_reason(name: str, tmp
     arguments["BasePredictionWriter"] = []
     made = kind(*arguments.get(name, []))
     with pytest.raises(UserError, match=rf"the callback {name} cannot be given: \w.*: \w"):
-        check_callbacks([made])
+        check_callbacks([made], [])
 
 
 @pytest.mark.parametrize(
@@ -142,6 +142,15 @@ def test_callback_that_no_run_can_have_is_refused_with_the_reason(name: str, tmp
         (["callbacks=averaged", "callbacks.average.decay=[0.9]"], r"average\.decay must be a number, got \[0\.9\]"),
         (["callbacks.forgetting.reviews=[3]"], r"forgetting\.reviews must be a whole number, got \[3\]"),
         (["logger.tensorboard.default_hp_metric=[1]"], r"default_hp_metric must be true or false, got \[1\]"),
+        (["callbacks.early_stopping.patience=-1"], r"must have a patience from 0 and a finite min_delta, got -1 and 0"),
+        (["+callbacks.early_stopping.min_delta=nan"], r"must have a patience from 0 and a finite min_delta, got 2 and"),
+        (["+logger.tensorboard.max_queue=many"], r"tensorboard\.max_queue must be a whole number, got 'many'"),
+        (["+logger.tensorboard.filename_suffix=3"], r"tensorboard\.filename_suffix must be a text, got 3"),
+        (["+logger.tensorboard.max_que=3"], r"Lightning accepts, but it says: .*unexpected keyword argument 'max_que'"),
+        *(
+            ([f"+callbacks.more._target_={LIGHTNING}.{name}", "logger=none"], rf"{name} must have a logger to write to")
+            for name in ("LearningRateMonitor", "DeviceStatsMonitor")
+        ),
         (
             ["+callbacks.early_stoping.patience=3"],
             r"callbacks\.early_stoping must have a _target_.*best_checkpoint, last",
