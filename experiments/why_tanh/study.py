@@ -9,7 +9,7 @@ from torch import Tensor
 
 from experiments.common import Study, by, markdown, percent, rows_of
 from rnn_imdb.common.style import COLOURS
-from rnn_imdb.model.cell import make_cell
+from rnn_imdb.model.cell import ACTIVATIONS
 from rnn_imdb.model.initialization import spectral_radius
 from rnn_imdb.model.rnn import ReviewClassifier
 from rnn_imdb.sweeps.results import Job, spread
@@ -39,7 +39,7 @@ def norms(activation: str, radius: float, draws: int = DRAWS) -> Float[Tensor, "
     found = []
     for seed in range(draws):
         torch.manual_seed(seed)
-        cell = make_cell(activation, 1, STATE_DIM, spectral_radius=radius).double()
+        cell = ACTIVATIONS[activation](1, STATE_DIM, spectral_radius=radius).double()
         start = torch.nn.functional.normalize(torch.randn(1, STATE_DIM, dtype=torch.float64))
         with torch.no_grad():
             states = cell(start.new_zeros(1, STEPS, 1), initial_state=start)  # (1, T, H)

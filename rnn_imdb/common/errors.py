@@ -1,7 +1,8 @@
 """The one exception a user is meant to see, and how a command shows it."""
 
 import sys
-from typing import NoReturn
+from collections.abc import Mapping
+from typing import NoReturn, TypeVar
 
 INTERRUPTED = 130
 
@@ -23,6 +24,20 @@ class NotServed(UserError, ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, exit_code=2)
+
+
+Choice = TypeVar("Choice")
+
+
+def choose(what: str, table: Mapping[str, Choice], name: str) -> Choice:
+    """The entry of ``table`` called ``name``.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in table:
+        raise ValueError(f"{what} must be one of {', '.join(table)}, got {name!r}")
+    return table[name]
 
 
 # how libraries say it in an exception that is not Python's own

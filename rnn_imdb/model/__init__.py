@@ -3,6 +3,7 @@
 from inspect import signature
 from typing import Any
 
+from rnn_imdb.common.errors import choose
 from rnn_imdb.model.baselines import ConvClassifier, DenseClassifier
 from rnn_imdb.model.classifier import Classifier
 from rnn_imdb.model.rnn import ReviewClassifier
@@ -11,14 +12,13 @@ ENCODERS = {"rnn": ReviewClassifier, "dense": DenseClassifier, "conv": ConvClass
 
 
 def make_classifier(encoder: str = "rnn", **options: Any) -> Classifier:
-    """The classifier with the ``encoder`` of that name; ``options`` that concern only other encoders are left out.
+    """The classifier with the ``encoder`` of that name, without those ``options`` that concern other encoders.
 
     Raises:
         ValueError: there is no such encoder.
-        TypeError: an option that no encoder has.
+        TypeError: no encoder has an option.
     """
-    if encoder not in ENCODERS:
-        raise ValueError(f"encoder must be one of {', '.join(ENCODERS)}, got {encoder!r}")
-    own = signature(ENCODERS[encoder]).parameters
-    others = {option for kind in ENCODERS.values() for option in signature(kind).parameters} - set(own)
-    return ENCODERS[encoder](**{name: value for name, value in options.items() if name not in others})
+    kind = choose("encoder", ENCODERS, encoder)
+    others = {option for other in ENCODERS.values() for option in signature(other).parameters}
+    others -= set(signature(kind).parameters)
+    return kind(**{name: value for name, value in options.items() if name not in others})

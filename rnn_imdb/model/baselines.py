@@ -17,30 +17,16 @@ class DenseClassifier(Classifier):
     a window of words in this way.
 
     Args:
-        vocabulary_size: number of words, V.
         sequence_length: tokens in a review, T.
-        embedding_dim: E.
         state_dim: hidden units, H.
-        mask_padding: whether padding (token 0) is skipped.
-        init: a name in ``initialization.INITIALIZERS``.
-        shared: ``bigrams`` and what is dropped, as for ``Classifier``.
+        shared: arguments of ``Classifier``.
     """
 
-    def __init__(
-        self,
-        *,
-        vocabulary_size: int = 10_000,
-        sequence_length: int = 500,
-        embedding_dim: int = 32,
-        state_dim: int = 32,
-        mask_padding: bool = False,
-        init: str = "keras",
-        **shared: Any,
-    ) -> None:
-        super().__init__(vocabulary_size, embedding_dim, mask_padding=mask_padding, **shared)
-        self.encoder = nn.Linear(sequence_length * embedding_dim, state_dim)
+    def __init__(self, *, sequence_length: int = 500, state_dim: int = 32, **shared: Any) -> None:
+        super().__init__(**shared)
+        self.encoder = nn.Linear(sequence_length * self.embedding.embedding_dim, state_dim)
         self.head = nn.Linear(state_dim, 1)
-        self.initialize(init, self.encoder)
+        self.initialize(self.encoder)
 
     def logits_from(
         self, inputs: Float[Tensor, "batch time embedding"], mask: Bool[Tensor, "batch time"] | None = None
@@ -62,30 +48,16 @@ class ConvClassifier(Classifier):
     windows of one width.
 
     Args:
-        vocabulary_size: number of words, V.
-        embedding_dim: E.
         state_dim: filters, H.
         kernel_size: words in a window, K.
-        mask_padding: whether padding (token 0) is skipped.
-        init: a name in ``initialization.INITIALIZERS``.
-        shared: ``bigrams`` and what is dropped, as for ``Classifier``.
+        shared: arguments of ``Classifier``.
     """
 
-    def __init__(
-        self,
-        *,
-        vocabulary_size: int = 10_000,
-        embedding_dim: int = 32,
-        state_dim: int = 32,
-        kernel_size: int = 5,
-        mask_padding: bool = False,
-        init: str = "keras",
-        **shared: Any,
-    ) -> None:
-        super().__init__(vocabulary_size, embedding_dim, mask_padding=mask_padding, **shared)
-        self.encoder = nn.Conv1d(embedding_dim, state_dim, kernel_size, padding=kernel_size // 2)
+    def __init__(self, *, state_dim: int = 32, kernel_size: int = 5, **shared: Any) -> None:
+        super().__init__(**shared)
+        self.encoder = nn.Conv1d(self.embedding.embedding_dim, state_dim, kernel_size, padding=kernel_size // 2)
         self.head = nn.Linear(state_dim, 1)
-        self.initialize(init, self.encoder)
+        self.initialize(self.encoder)
 
     def logits_from(
         self, inputs: Float[Tensor, "batch time embedding"], mask: Bool[Tensor, "batch time"] | None = None

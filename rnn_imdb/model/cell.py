@@ -7,7 +7,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnn_imdb.model.initialization import make_initializer, spectral_radius
+from rnn_imdb.common.errors import choose
+from rnn_imdb.model.initialization import INITIALIZERS, spectral_radius
 from rnn_imdb.scan import linear_scan
 from rnn_imdb.scan.fused import lookup, project_inputs, scan_tokens, scan_vectors
 
@@ -36,6 +37,8 @@ class TanhCell(nn.Module):
         ValueError: a spectral radius for a recurrent part of zeros.
     """
 
+    activation = staticmethod(torch.tanh)
+
     def __init__(
         self,
         embedding_dim: int = 32,
@@ -63,7 +66,7 @@ class TanhCell(nn.Module):
     def reset_parameters(self) -> None:
         """Draw A and b anew."""
         with torch.no_grad():
-            make_initializer(self.init).recurrence(self.recurrent_weight, self.input_weight, self.b)
+            choose("init", INITIALIZERS, self.init)().recurrence(self.recurrent_weight, self.input_weight, self.b)
             if self.spectral_radius is not None:
                 self.recurrent_weight.mul_(self.spectral_radius / spectral_radius(self.recurrent_weight))
             if not self.recurrent:
@@ -89,7 +92,7 @@ class TanhCell(nn.Module):
         self, state: Float[Tensor, "batch state"], inputs: Float[Tensor, "batch embedding"]
     ) -> Float[Tensor, "batch state"]:
         """One step, as the equation says it."""
-        return torch.tanh(F.linear(torch.cat([state, inputs], dim=1), self.A, self.b))
+        return self.activation(F.linear(torch.cat([state, inputs], dim=1), self.A, self.b))
 
     def forward(
         self,
@@ -112,7 +115,7 @@ class TanhCell(nn.Module):
         """
         return scan_vectors(inputs, self._matrix, self.b, initial_state, mask, self.scan, only_last=only_last)
 
-    def embed(
+    def forward_tokens(
         self,
         tokens: Int[Tensor, "batch time"],
         embedding: Float[Tensor, "vocabulary embedding"],
@@ -120,7 +123,7 @@ class TanhCell(nn.Module):
         *,
         only_last: bool = False,
     ) -> Float[Tensor, "batch steps state"]:
-        """``forward`` of the embedded ``tokens`` (B, T), without making x_1 .. x_T where that is slower."""
+        """``forward`` of the vectors of ``tokens`` (B, T), without making x_1 .. x_T where that is slower."""
         return scan_tokens(tokens, embedding, self._matrix, self.b, mask, self.scan, only_last=only_last)
 
     def extra_repr(self) -> str:
@@ -132,25 +135,16 @@ class LinearCell(TanhCell):
 
         h_t = A [h_{t-1}; x_t] + b
 
-    a weighted sum of all words so far, whose weights grow or vanish as powers of A's recurrent part.
-
-    Args:
-        scan: ``auto`` or ``bptt``: ``rnn_imdb.scan`` is the only backend.
-
-    Raises:
-        ValueError: another scan was asked for.
+    a weighted sum of all words so far, whose weights grow or vanish as powers of A's recurrent part. It has one
+    backend: ``scan`` must be ``auto`` or ``bptt``.
     """
+
+    activation = staticmethod(nn.Identity())
 
     def __init__(self, embedding_dim: int = 32, state_dim: int = 32, *, scan: str = "auto", **options: Any) -> None:
         if scan not in ("auto", "bptt"):
             raise ValueError(f"scan must be auto or bptt for a linear recurrence, got {scan!r}")
         super().__init__(embedding_dim, state_dim, scan=scan, **options)
-
-    def step(
-        self, state: Float[Tensor, "batch state"], inputs: Float[Tensor, "batch embedding"]
-    ) -> Float[Tensor, "batch state"]:
-        """One step, as the equation says it."""
-        return F.linear(torch.cat([state, inputs], dim=1), self.A, self.b)
 
     def forward(
         self,
@@ -160,7 +154,6 @@ class LinearCell(TanhCell):
         *,
         only_last: bool = False,
     ) -> Tensor:
-        """All states, as of :class:`TanhCell`."""
         # under autocast the product may come in a shorter dtype than the recurrence runs in
         projected = project_inputs(inputs, self.input_weight, self.b).to(self.A.dtype)
         if initial_state is None:
@@ -168,22 +161,11 @@ class LinearCell(TanhCell):
         states = linear_scan(projected, self.recurrent_weight, initial_state, mask)
         return states[:, -1:] if only_last else states
 
-    def embed(
+    def forward_tokens(
         self, tokens: Tensor, embedding: Tensor, mask: Tensor | None = None, *, only_last: bool = False
     ) -> Tensor:
-        """``forward`` of the embedded ``tokens``."""
         return self(lookup(embedding, tokens), mask, only_last=only_last)
 
 
+# a new cell is a class above and a line here
 ACTIVATIONS = {"tanh": TanhCell, "identity": LinearCell}
-
-
-def make_cell(activation: str, embedding_dim: int, state_dim: int, **options: Any) -> TanhCell:
-    """The cell with the ``activation`` of that name.
-
-    Raises:
-        ValueError: there is no such activation.
-    """
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
-    return ACTIVATIONS[activation](embedding_dim, state_dim, **options)

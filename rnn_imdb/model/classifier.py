@@ -4,9 +4,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from rnn_imdb.common.errors import choose
 from rnn_imdb.data.text import PAD_INDEX
 from rnn_imdb.model.embedding import bigrams, drop_components, drop_words
-from rnn_imdb.model.initialization import make_initializer
+from rnn_imdb.model.initialization import INITIALIZERS
 from rnn_imdb.scan.fused import lookup
 
 
@@ -22,6 +23,7 @@ class Classifier(nn.Module):
         vocabulary_size: number of words, V.
         embedding_dim: E.
         mask_padding: whether padding (token 0) is skipped; in the lecture's models it is an ordinary word.
+        init: a name in ``initialization.INITIALIZERS``.
         bigrams: how many pairs of neighbouring words have a vector of their own.
         word_dropout: share of the words replaced by ``<unk>``.
         embedding_dropout: share of the components of x_t set to zero, the same at all steps of a review.
@@ -29,7 +31,7 @@ class Classifier(nn.Module):
             Dropout: A Simple Way to Prevent Neural Networks from Overfitting (2014).
 
     Attributes:
-        pairs: the pairs of words that have one, as ``embedding.frequent_pairs`` gives them: a part of the model's
+        pairs: the pairs of words that have a vector, as ``embedding.frequent_pairs`` gives them: a part of the model's
             vocabulary, set after construction; none at first.
     """
 
@@ -37,10 +39,11 @@ class Classifier(nn.Module):
 
     def __init__(
         self,
-        vocabulary_size: int,
-        embedding_dim: int,
         *,
-        mask_padding: bool,
+        vocabulary_size: int = 10_000,
+        embedding_dim: int = 32,
+        mask_padding: bool = False,
+        init: str = "keras",
         bigrams: int = 0,
         word_dropout: float = 0.0,
         embedding_dropout: float = 0.0,
@@ -48,19 +51,19 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         self.mask_padding = mask_padding
+        self.init = init
         self.word_dropout = word_dropout
         self.embedding_dropout = embedding_dropout
         self.embedding = nn.Embedding(vocabulary_size, embedding_dim)
         self.bigrams = nn.Embedding(bigrams, embedding_dim) if bigrams else None
-        self.pairs = torch.empty(0, dtype=torch.int64)
+        no_pairs = torch.empty(0, dtype=torch.int64)
+        # distributed processes send each other every buffer at every step
+        self.pairs = nn.Buffer(no_pairs, persistent=False) if bigrams else no_pairs
         self.head_dropout = nn.Dropout(head_dropout)
 
-    def initialize(self, init: str, *layers: nn.Linear | nn.Conv1d) -> None:
-        """Draw embeddings, ``layers`` and the head; ``init`` is a name in ``initialization.INITIALIZERS``.
-
-        Pairs of words start at zero: at first a pair says no more than its words.
-        """
-        initializer = make_initializer(init)
+    def initialize(self, *layers: nn.Linear | nn.Conv1d) -> None:
+        """Draw embeddings, ``layers`` and the head; at first a pair says no more than its words."""
+        initializer = choose("init", INITIALIZERS, self.init)()
         initializer.embedding(self.embedding)
         if self.bigrams is not None:
             nn.init.zeros_(self.bigrams.weight)
@@ -80,7 +83,7 @@ class Classifier(nn.Module):
         tokens = self.drop_words(tokens)
         inputs = lookup(self.embedding.weight, tokens)
         if self.bigrams is not None:
-            inputs = inputs + bigrams(tokens, self.pairs.to(tokens.device), self.bigrams.weight)
+            inputs = inputs + bigrams(tokens, self.pairs, self.bigrams.weight)
         dropping = self.training and self.embedding_dropout
         return drop_components(inputs, self.embedding_dropout) if dropping else inputs
 

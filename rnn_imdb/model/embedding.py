@@ -18,6 +18,8 @@ def frequent_pairs(rows: Int[np.ndarray, "reviews time"], most: int) -> Int[Tens
 
     A pair is 2^16 · first word + second word; of equally frequent ones the smaller numbers are taken.
     """
+    if not most:
+        return torch.empty(0, dtype=torch.int64)
     words = rows.astype(np.int64)
     numbers = words[:, :-1] * _FACTOR + words[:, 1:]
     real = (words[:, :-1] != PAD_INDEX) & (words[:, 1:] != PAD_INDEX)

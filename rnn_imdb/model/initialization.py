@@ -68,15 +68,4 @@ class TorchInitializer:
                 nn.init.uniform_(part, -bound, bound)
 
 
-INITIALIZERS = {"keras": KerasInitializer, "torch": TorchInitializer}
-
-
-def make_initializer(name: str) -> Initializer:
-    """The initialiser called ``name``.
-
-    Raises:
-        ValueError: there is no such initialiser.
-    """
-    if name not in INITIALIZERS:
-        raise ValueError(f"init must be one of {', '.join(INITIALIZERS)}, got {name!r}")
-    return INITIALIZERS[name]()
+INITIALIZERS: dict[str, type[Initializer]] = {"keras": KerasInitializer, "torch": TorchInitializer}

@@ -121,7 +121,7 @@ class AttentionState(Readout):
         return pooled if mask is None else pooled * mask.any(dim=1, keepdim=True)
 
 
-# a readout by name: a new one is a class above and a line here
+# a new readout is a class above and a line here
 READOUTS = {
     "last": LastState,
     "all": AllStates,
@@ -130,14 +130,3 @@ READOUTS = {
     "mean_max": MeanMaxState,
     "attention": AttentionState,
 }
-
-
-def make_readout(name: str, *, state_dim: int, sequence_length: int) -> Readout:
-    """The readout called ``name``, for sequences of T = ``sequence_length`` states of size H = ``state_dim``.
-
-    Raises:
-        ValueError: there is no such readout.
-    """
-    if name not in READOUTS:
-        raise ValueError(f"readout must be one of {', '.join(READOUTS)}, got {name!r}")
-    return READOUTS[name](state_dim, sequence_length)

@@ -15,7 +15,7 @@ from rnn_imdb.common.errors import NotServed
 from rnn_imdb.config.names import READOUTS
 from rnn_imdb.model import ENCODERS, make_classifier
 from rnn_imdb.model.baselines import ConvClassifier, DenseClassifier
-from rnn_imdb.model.cell import LinearCell, make_cell
+from rnn_imdb.model.cell import ACTIVATIONS, LinearCell
 from rnn_imdb.model.classifier import Classifier
 from rnn_imdb.model.rnn import ReviewClassifier
 from rnn_imdb.scan import native
@@ -268,7 +268,7 @@ def test_summary_names_the_scan_that_runs(
 @pytest.mark.parametrize("activation", ["tanh", "identity"])
 def test_recurrence_held_at_zero_stays_there(activation: str) -> None:
     torch.manual_seed(0)
-    cell = make_cell(activation, 4, 3, recurrent=False)
+    cell = ACTIVATIONS[activation](4, 3, recurrent=False)
     inputs = torch.randn(2, 5, 4)
     expected = inputs @ cell.input_weight.T
     torch.testing.assert_close(cell(inputs), expected.tanh() if activation == "tanh" else expected)

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from rnn_imdb.model.baselines import ConvClassifier, DenseClassifier
-from rnn_imdb.model.cell import LinearCell, TanhCell, make_cell
-from rnn_imdb.model.initialization import make_initializer
+from rnn_imdb.model.cell import LinearCell, TanhCell
 from rnn_imdb.model.rnn import ReviewClassifier
 
 
@@ -84,7 +83,7 @@ def test_encoders_start_as_keras_s_or_torch_s_layers(model: object, fan_in: int,
 @pytest.mark.parametrize("state_dim", [1, 7, 64])
 def test_spectral_radius_is_what_was_asked_for(init: str, radius: float, state_dim: int) -> None:
     torch.manual_seed(1)
-    cell = make_cell("identity", 5, state_dim, init=init, spectral_radius=radius)
+    cell = LinearCell(5, state_dim, init=init, spectral_radius=radius)
     # the growth of a long product of A with itself, by Gelfand's formula
     power = torch.linalg.matrix_power(cell.recurrent_weight.detach().double() / radius, 2**14)
     assert torch.linalg.matrix_norm(power).item() ** (1 / 2**14) == pytest.approx(1, abs=2e-3)
@@ -97,10 +96,10 @@ def test_spectral_radius_is_what_was_asked_for(init: str, radius: float, state_d
 
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(ValueError, match="init must be one of keras, torch, got 'zeros'"):
-        make_initializer("zeros")
+        TanhCell(3, 3, init="zeros")
     with pytest.raises(ValueError, match="activation must be one of tanh, identity, got 'relu'"):
-        make_cell("relu", 3, 3)
+        ReviewClassifier(activation="relu")
     with pytest.raises(ValueError, match=r"spectral_radius must be None where recurrent is False, got 0\.9"):
-        make_cell("tanh", 3, 3, spectral_radius=0.9, recurrent=False)
+        TanhCell(3, 3, spectral_radius=0.9, recurrent=False)
     with pytest.raises(ValueError, match="scan must be auto or bptt for a linear recurrence, got 'cpu'"):
         LinearCell(3, 3, scan="cpu")

@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from rnn_imdb.config.names import READOUTS
 from rnn_imdb.model.cell import TanhCell
-from rnn_imdb.model.readout import make_readout
+from rnn_imdb.model.readout import READOUTS
 from rnn_imdb.model.rnn import ReviewClassifier
 
 V, T, E, H = 50, 12, 5, 7
@@ -105,7 +104,7 @@ def test_readouts_are_their_formulas() -> None:
     real = mask[:, :, None]
 
     def readout(name: str) -> nn.Module:
-        return make_readout(name, state_dim=H, sequence_length=T)
+        return READOUTS[name](H, T)
 
     assert torch.equal(readout("last")(states, None), states[:, -1])
     assert torch.equal(readout("all")(states, None), states.reshape(2, T * H))
@@ -194,4 +193,4 @@ def test_unknown_readout_is_refused() -> None:
     with pytest.raises(
         ValueError, match="readout must be one of last, all, mean, max, mean_max, attention, got 'first'"
     ):
-        make_readout("first", state_dim=H, sequence_length=T)
+        small("first")
