@@ -23,6 +23,7 @@ from typing import Any
 from rnn_imdb.common.console import draw_into_files
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import read_json, read_yaml, write_atomically
+from rnn_imdb.sweeps.report import markdown_table
 from rnn_imdb.sweeps.results import Job, Spread, read_jobs, spread
 
 # before a study imports what draws
@@ -124,8 +125,9 @@ class Study:
         writer.writerows(rows)
         write_atomically(self.output / name, buffer.getvalue().encode())
 
-    def write_table(self, table: str, name: str = "README.md") -> None:
+    def write_table(self, header: Sequence[str], rows: Sequence[Sequence[Any]], name: str = "README.md") -> None:
         """Print a Markdown table, and put it between the marks of the document ``name`` beside the results."""
+        table = markdown_table(header, rows)
         print(f"\n{table}")
         document = self.output / name
         if document.is_file():
@@ -187,7 +189,7 @@ def rows_of(jobs: Sequence[Job], keys: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
-def by(jobs: Sequence[Job], *keys: str) -> dict[tuple[Any, ...], list[Job]]:
+def group_by(jobs: Sequence[Job], *keys: str) -> dict[tuple[Any, ...], list[Job]]:
     """Trainings grouped by the values of ``keys``, sorted by them."""
     groups: dict[tuple[Any, ...], list[Job]] = {}
     for job in jobs:
@@ -197,17 +199,9 @@ def by(jobs: Sequence[Job], *keys: str) -> dict[tuple[Any, ...], list[Job]]:
 
 def over_seeds(jobs: Sequence[Job], metric: str) -> Spread:
     """Mean and sd of a figure of the best epoch."""
-    found = spread([job.metrics[metric] for job in jobs])
-    assert found is not None, "there is no training to average"
-    return found
+    return spread([job.metrics[metric] for job in jobs])
 
 
-def percent(found: Spread | None) -> str:
+def percent(found: Spread) -> str:
     """``85.5 ± 1.6``, in percent."""
-    return "" if found is None else found.text(lambda value: f"{100 * value:.1f}")
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table; the first column is text, the others are figures."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "".join(f"| {' | '.join(map(str, cells))} |\n" for cells in lines)
+    return found.text(".1f", scale=100)

@@ -15,7 +15,7 @@ from rnn_imdb.common.processes import is_leader
 from rnn_imdb.config.command_line import pasted
 from rnn_imdb.config.compose import check
 from rnn_imdb.config.hydra import leave_nothing, run_hydra
-from rnn_imdb.sweeps import job as sweep
+from rnn_imdb.sweeps import command_line, job
 from rnn_imdb.training import resume
 
 
@@ -41,7 +41,7 @@ def task(config: DictConfig) -> None:
     if hydra.mode == RunMode.MULTIRUN:
         # a launcher's worker runs no main
         with as_command():
-            sweep.run_job(config, folder)
+            job.run_job(config, folder)
         return
     check(config)
     resuming = None
@@ -69,8 +69,8 @@ def task(config: DictConfig) -> None:
 
 @as_command()
 def main() -> None:
-    with sweep.outliving_workers():
-        run_hydra("train", task, sweep.prepare)
+    with job.outliving_workers():
+        run_hydra("train", task, command_line.prepare)
 
 
 if __name__ == "__main__":

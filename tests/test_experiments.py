@@ -20,8 +20,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from experiments import common
 from experiments.common import MARKS, Study, results
 from rnn_imdb.common.errors import UserError
-from rnn_imdb.sweeps import job as sweep
-from rnn_imdb.sweeps.results import Job, Spread
+from rnn_imdb.sweeps import command_line as sweep
+from rnn_imdb.sweeps.report import markdown_table
+from rnn_imdb.sweeps.results import Job, Spread, spread
 
 pytestmark = pytest.mark.usefixtures("forked")
 
@@ -158,7 +159,7 @@ def test_trainings_are_grouped_and_sorted() -> None:
         job(str(i), {}, size=size, init=init)
         for i, (size, init) in enumerate([(16, "b"), (8, "b"), (16, "a"), (8, "b")])
     ]
-    groups = common.by(jobs, "size", "init")
+    groups = common.group_by(jobs, "size", "init")
     assert list(groups) == [(8, "b"), (16, "a"), (16, "b")]
     assert [[one.name for one in group] for group in groups.values()] == [["1", "3"], ["2"], ["0"]]
 
@@ -174,8 +175,8 @@ def test_rows_leave_empty_what_a_failed_training_has_not() -> None:
 def test_figures_read_as_percent_and_tables_as_markdown() -> None:
     assert common.percent(Spread(0.85512, 0.0161, 5)) == "85.5 ± 1.6"
     assert common.percent(Spread(0.5, None, 1)) == "50.0"
-    assert common.percent(None) == ""
-    assert common.markdown(("model", "test %"), [("a", 1), ("b", "2 ± 1")]) == (
+    assert common.percent(spread([])) == ""
+    assert markdown_table(("model", "test %"), [("a", 1), ("b", "2 ± 1")]) == (
         "| model | test % |\n| --- | ---: |\n| a | 1 |\n| b | 2 ± 1 |\n"
     )
 
@@ -190,13 +191,14 @@ def test_short_form_takes_the_ends_of_an_axis(values: str, expected: str) -> Non
 def test_table_takes_its_place_in_the_readme_and_leaves_the_rest(study: Study) -> None:
     readme = study.home / "README.md"
     readme.write_text(f"# Mine\n\nBefore.\n\n{MARKS[0]}{MARKS[1]}\n## Finding\n\nÄfter.\n")
-    for table in ("| a |\n| --- |\n| 1 |\n", "| b |\n"):
-        study.write_table(table)
+    for header, rows in ((("a", "test %"), [("x", 1)]), (("b", "c"), [("y", "2 ± 1"), ("z", 3)])):
+        study.write_table(header, rows)
+        table = markdown_table(header, rows)
         assert readme.read_text() == (f"# Mine\n\nBefore.\n\n{MARKS[0]}\n{table}\n{MARKS[1]}\n## Finding\n\nÄfter.\n")
     written = readme.read_text()
     for more in ([], ["--short"]):
         elsewhere = Study(str(study.home / "study.py"), "", [*more, "--output", str(study.home / "elsewhere")])
-        elsewhere.write_table("| c |\n")
+        elsewhere.write_table(("d", "e"), [])
     assert readme.read_text() == written
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from experiments.common import Study, folder_name, markdown, over_seeds, percent, rows_of
+from experiments.common import Study, folder_name, over_seeds, percent, rows_of
 
 FALLING = ("optimizer.learning_rate=0.002", "optimizer.schedule=linear", "trainer.max_epochs=4")
 DROPOUTS = ("model.word_dropout=0.1", "model.embedding_dropout=0.2")
@@ -57,12 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         (
             name,
             percent(over_seeds(jobs, "validation/accuracy")),
-            over_seeds(jobs, "validation/loss").text("{:.3f}".format),
+            over_seeds(jobs, "validation/loss").text(".3f"),
             f"{over_seeds(jobs, 'seconds').mean / 60:.1f}",
         )
         for name, jobs in groups.items()
     ]
-    study.write_table(markdown(("candidate", "validation %", "validation loss", "minutes a seed"), rows), "search.md")
+    study.write_table(("candidate", "validation %", "validation loss", "minutes a seed"), rows, "search.md")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.common import Study, folder_name, markdown, over_seeds, percent, rows_of
+from experiments.common import Study, folder_name, over_seeds, percent, rows_of
 from rnn_imdb.sweeps.results import Job
 
 # what is removed, and the options that remove it
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         for name, jobs in groups.items()
     ]
-    study.write_table(markdown(("model", "seeds", "parameters", "validation %", "test %", "minutes a seed"), rows))
+    study.write_table(("model", "seeds", "parameters", "validation %", "test %", "minutes a seed"), rows)
     study.save(lambda: draw(groups), "accuracy.png")
 
 

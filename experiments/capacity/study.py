@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.common import Study, by, markdown, over_seeds, percent, rows_of
+from experiments.common import Study, group_by, over_seeds, percent, rows_of
 from rnn_imdb.sweeps.results import Job
 
 KEYS = ("model.readout", "model.state_dim", "model.embedding_dim")
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     study = Study(__file__, "Accuracy over state_dim, embedding_dim and readout.", arguments)
     jobs = study.sweep()
     study.write_rows(rows_of(jobs, KEYS))
-    groups = by(jobs, *KEYS)
+    groups = group_by(jobs, *KEYS)
     rows = [
         (
             readout,
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for (readout, state, embedding), jobs in groups.items()
     ]
     header = ("readout", "state_dim", "embedding_dim", "parameters", "validation %", "test %", "overfit")
-    study.write_table(markdown(header, rows))
+    study.write_table(header, rows)
     study.save(lambda: draw(groups), "accuracy.png")
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
-from experiments.common import Study, markdown, percent
+from experiments.common import Study, percent
 from rnn_imdb.common.style import COLOURS
 from rnn_imdb.insight.base import sample
 from rnn_imdb.insight.forgetting import forgetting_curve, influence, memory_length, typical_curve
@@ -116,8 +116,7 @@ def over_seeds(rows: Sequence[Mapping[str, Any]]) -> Results:
     found: dict[tuple[str, str], dict[int, list[float]]] = {}
     for row in rows:
         found.setdefault((row["readout"], row["what"]), {}).setdefault(row["at"], []).append(row["value"])
-    spreads = {key: {at: spread(values) for at, values in places.items()} for key, places in found.items()}
-    return {key: {at: value for at, value in places.items() if value} for key, places in spreads.items()}
+    return {key: {at: spread(values) for at, values in places.items()} for key, places in found.items()}
 
 
 def draw_words(results: Results) -> Any:
@@ -163,19 +162,19 @@ def draw_influence(rows: Sequence[Mapping[str, Any]]) -> Any:
     return figure
 
 
-def table(results: Results) -> str:
+def table(results: Results) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Header and rows."""
     header = ("deciding", "memory length", "typical memory length", "test %", "first 50 words", "last 50 words")
     rows = []
     for readout in READOUTS:
         # before the training, and after each epoch
         lengths = [
-            " → ".join(length.text("{:.0f}".format) for length in results[readout, name].values())
-            for name in MEMORY_LENGTHS
+            " → ".join(length.text(".0f") for length in results[readout, name].values()) for name in MEMORY_LENGTHS
         ]
         (whole,) = results[readout, "accuracy_all"].values()
         accuracies = [whole, *(results[readout, f"accuracy_{side}"][50] for side in SIDES)]
         rows.append(("last state" if readout == "last" else "all states", *lengths, *map(percent, accuracies)))
-    return markdown(header, rows)
+    return header, rows
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -189,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     study.write_rows(rows)
     results = over_seeds(rows)
-    study.write_table(table(results))
+    study.write_table(*table(results))
     study.save(lambda: draw_words(results), "words.png")
 
     influences = [row for job in jobs if job.config["model.readout"] == "last" for row in influence_rows(job)]

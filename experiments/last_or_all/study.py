@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common import Study, markdown, percent, rows_of
+from experiments.common import Study, percent, rows_of
 from rnn_imdb.benchmarks import keras_program
 from rnn_imdb.common.files import CONFIG, read_json, read_yaml, write_atomically
 from rnn_imdb.sweeps.results import Job, spread
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             figures = [percent(spread([row[name] for row in found])) for name in FIGURES]
             epochs = " ".join(str(row["best_epoch"]) for row in found)
             table.append((readout, program, f"{found[0]['parameters']:,}", *figures, epochs))
-    study.write_table(markdown(("readout", "program", "parameters", "validation %", "test %", "best epochs"), table))
+    study.write_table(("readout", "program", "parameters", "validation %", "test %", "best epochs"), table)
     study.save(lambda: draw(rows, programs), "accuracy.png")
 
 

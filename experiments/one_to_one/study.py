@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.common import Study, by, markdown, over_seeds, percent
+from experiments.common import Study, group_by, over_seeds, percent
 from rnn_imdb.sweeps.results import Job, Spread, spread
 
 SWEEPS = ("sweep_rnn.yaml", "sweep_dense_500.yaml", "sweep_dense_200.yaml", "sweep_conv.yaml")
@@ -60,7 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     raw: list[dict[str, Any]] = []
     rows = []
     points: dict[tuple[int, str], dict[int, Spread]] = {}
-    for (encoder, readout, trained), same in by(jobs, "model.encoder", "model.readout", "data.sequence_length").items():
+    for (encoder, readout, trained), same in group_by(
+        jobs, "model.encoder", "model.readout", "data.sequence_length"
+    ).items():
         name = NAMES[encoder, readout]
         cells = []
         for length in LENGTHS[:: 3 if study.short else 1]:
@@ -73,13 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             ]  # fmt: skip
             mean = spread(values)
             cells.append(percent(mean) or "cannot")
-            if mean is not None:
+            if mean.n:
                 points.setdefault((trained, name), {})[length] = mean
         budget = f"{same[0].metrics['parameters']:,}"
         rows.append((name, budget, trained, percent(over_seeds(same, "validation/accuracy")), *cells))
     study.write_rows(raw)
     header = ("model", "parameters", "trained on", "validation %", *(f"test, {n} words" for n in LENGTHS))
-    study.write_table(markdown(header[: len(rows[0])], rows))
+    study.write_table(header[: len(rows[0])], rows)
     study.save(lambda: draw(points), "lengths.png")
 
 

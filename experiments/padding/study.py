@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.common import Study, by, markdown, over_seeds, percent, rows_of
+from experiments.common import Study, group_by, over_seeds, percent, rows_of
 
 KEYS = ("data.padding", "model.mask_padding")
 NAMES = {
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     study = Study(__file__, "Padding in front or behind, masked or not.", arguments)
     jobs = study.sweep()
     study.write_rows(rows_of(jobs, KEYS))
-    groups = by(jobs, *KEYS)
+    groups = group_by(jobs, *KEYS)
     header = ("padding", "validation %", "test %", "best epochs")
     rows = [
         (
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         for key, name in NAMES.items()
     ]
-    study.write_table(markdown(header, rows))
+    study.write_table(header, rows)
     study.save(lambda: draw(groups), "accuracy.png")
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.common import Study, by, markdown, over_seeds, percent, rows_of
+from experiments.common import Study, group_by, over_seeds, percent, rows_of
 from rnn_imdb.sweeps.results import Job, spread
 
 INITS = {"keras": "Keras's initialisation", "torch": "torch's initialisation"}
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         [{"optimizer": optimizer(job)} | row for job, row in zip(jobs, rows_of(jobs, ("model.init",)), strict=True)]
     )
     rows, curves = [], {}
-    for (init,), same in by(jobs, "model.init").items():
+    for (init,), same in group_by(jobs, "model.init").items():
         for name in OPTIMIZERS:
             found = [job for job in same if optimizer(job) == name]
             histories = [[row["validation/accuracy"] for row in job.metrics["history"]] for job in found]
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             figures = [percent(over_seeds(found, metric)) for metric in ("validation/accuracy", "test/accuracy")]
             rows.append((INITS[init], name, first, *figures))
     header = ("initialisation", "optimizer", "validation % after epoch 1", "validation %", "test %")
-    study.write_table(markdown(header, rows))
+    study.write_table(header, rows)
     study.save(lambda: draw(curves), "curves.png")
 
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from experiments.common import Study, by, markdown, percent, rows_of
+from experiments.common import Study, group_by, percent, rows_of
 from rnn_imdb.common.style import COLOURS
 from rnn_imdb.model.cell import ACTIVATIONS
 from rnn_imdb.model.initialization import spectral_radius
@@ -91,16 +91,16 @@ def trained_radius(job: Job) -> float:
     return spectral_radius(classifier.cell.recurrent_weight)
 
 
-def table(jobs: Sequence[Job], radii: Mapping[str, float]) -> str:
+def table(jobs: Sequence[Job], radii: Mapping[str, float]) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+    """Header and rows."""
     rows = []
-    for (activation, radius), group in by(jobs, *KEYS).items():
+    for (activation, radius), group in group_by(jobs, *KEYS).items():
         done = [job for job in group if job.name in radii]
         figures = [percent(spread([job.metrics[f"{split}/accuracy"] for job in done])) for split in SPLITS]
-        after = spread([radii[job.name] for job in done])
-        trained = "" if after is None else after.text("{:.2f}".format)
+        trained = spread([radii[job.name] for job in done]).text(".2f")
         rows.append((activation, radius, *figures, trained, f"{len(group) - len(done)} of {len(group)}"))
     header = ("activation", "radius at the start", "validation %", "test %", "radius after training", "diverged")
-    return markdown(header, rows)
+    return header, rows
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for job, row in zip(jobs, rows_of(jobs, KEYS), strict=True)
         ]
     )
-    study.write_table(table(jobs, radii))
+    study.write_table(*table(jobs, radii))
 
 
 if __name__ == "__main__":

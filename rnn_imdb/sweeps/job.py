@@ -1,4 +1,7 @@
-"""Sweeps that cannot be lost: every job has a folder of its own, and the same command goes on where it stopped."""
+"""One job of a sweep, which cannot be lost: it has a folder of its own, and the same command goes on where it stopped.
+
+What the sweep's own process does before its jobs and after them is here too.
+"""
 
 import copy
 import os
@@ -9,101 +12,35 @@ import traceback
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, redirect_stdout
-from math import prod
 from pathlib import Path
 from shlex import quote
 from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import Override, ValueType
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rnn_imdb.common.console import as_command, one_line
 from rnn_imdb.common.errors import UserError
-from rnn_imdb.common.files import CONFIG, ERROR, Busy, expand, read_yaml, refuse_links, write_atomically
-from rnn_imdb.config.command_line import is_sweep, parsed, readable, reads_overrides, split
-from rnn_imdb.config.compose import check, check_values, conf_folder
-from rnn_imdb.config.foreign import check_sweep
+from rnn_imdb.common.files import CONFIG, ERROR, Busy, refuse_links, write_atomically
+from rnn_imdb.config.compose import check, check_values
 from rnn_imdb.config.identity import digest, reviews
-from rnn_imdb.sweeps.results import read_jobs, show, write_csv
-from rnn_imdb.sweeps.table import table
+from rnn_imdb.sweeps.leaderboard import leaderboard
+from rnn_imdb.sweeps.results import read_jobs, write_csv
 from rnn_imdb.training.outcome import finished
 
 # longer names are cut: the hash tells jobs apart
 _NAME_LENGTH = 120
-
-
-def prepare(arguments: list[str]) -> list[str]:
-    """A command line with all that its sweep needs; other command lines as they are, but with overrides last.
-
-    The axes of ``sweep=NAME`` come from ``conf/sweep/NAME.yaml``, those of ``sweep=FILE.yaml`` from that file, but
-    for those that the command line gives. The jobs learn which options are swept, and how many jobs there are.
-
-    Raises:
-        UserError: the file cannot be read, or has no name or axes.
-    """
-    flags, overrides = split(arguments)
-    if not reads_overrides(flags):
-        return arguments
-    chosen = [override.partition("=")[2].strip("'\"") for override in overrides if override.startswith("sweep=")]
-    file = conf_folder() / "sweep" / f"{chosen[-1]}.yaml" if chosen else None
-    if chosen and chosen[-1].endswith((".yaml", ".yml")):
-        file = expand(chosen[-1])
-        overrides = [override for override in overrides if not override.startswith("sweep=")]
-        overrides.insert(0, f"sweep.name={_read(file)['name']}")
-    if file is not None and file.is_file():
-        axes = _read(file)["axes"]
-        given = {override.lstrip("+~").partition("=")[0] for override in overrides}
-        overrides += [f"{key}={_values(value)}" for key, value in axes.items() if key.lstrip("+") not in given]
-        if axes and not is_sweep(flags, overrides):
-            flags.append("--multirun")
-    several = is_sweep(flags, overrides)
-    overrides = readable(overrides, several=several)
-    if several:
-        axes = [item for item in parsed(overrides) if item.is_sweep_override()]
-        swept = ",".join(item.get_key_element().lstrip("+") for item in axes)
-        overrides += [f"sweep.swept=[{swept}]", f"sweep.jobs={prod(map(_count, axes))}"]
-    return [*flags, *overrides]
-
-
-def _values(values: Any) -> str:
-    """The values of an axis as one would type them; a list in a file has one value an entry."""
-    return ",".join(show(value) for value in values) if isinstance(values, list) else show(values)
-
-
-def _count(axis: Override) -> int:
-    """How many values an axis has. A glob is one over the files of a group."""
-    if axis.value_type == ValueType.GLOB_CHOICE_SWEEP:
-        glob: Any = axis.value()
-        return len(glob.filter([path.stem for path in (conf_folder() / axis.key_or_group).glob("*.yaml")]))
-    return len(list(axis.sweep_string_iterator()))
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """The name and the axes in a sweep's file."""
-    try:
-        content = read_yaml(file)
-        found = {"name": content["name"], "axes": dict(content["axes"])}
-        # those in conf/ are the user's own
-        if conf_folder() not in file.parents:
-            check_sweep(**found)
-        return found
-    except (OSError, KeyError, TypeError, ValueError, UserError) as error:
-        raise UserError(
-            f"sweep={file} must be a YAML file with a name and axes, as conf/sweep/capacity.yaml is, but it cannot "
-            f"be used: {one_line(str(error), 200)}",
-            exit_code=2,
-        ) from error
+# seconds of each job that this process trained
+_durations: list[float] = []
 
 
 def job_folder(*, _root_: DictConfig) -> str:
     """Name of a job's folder: the swept options, and 8 hex digits of a hash of all that affects its results.
 
-    The reviews take part, and the way to them does not: moved reviews find the job again, and other ones do not.
+    The hash covers the reviews but not the path to them: moved reviews find the job again, other reviews do not.
     """
-    choices = _root_.hydra.runtime.choices
-    swept = list(_root_.sweep.swept)
+    choices, swept = _root_.hydra.runtime.choices, list(_root_.sweep.swept)
     last = [key.rpartition(".")[2] for key in swept]
     parts = []
     for key, short in zip(swept, last, strict=True):
@@ -121,8 +58,6 @@ def job_folder(*, _root_: DictConfig) -> str:
 # registered on import, for the processes of a launcher import this module and nothing else
 OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
 
-_durations: list[float] = []
-
 
 def refuse_single(config: DictConfig) -> None:
     """Refuse what only a run by itself can do.
@@ -130,21 +65,23 @@ def refuse_single(config: DictConfig) -> None:
     Raises:
         UserError: the configuration asks for it.
     """
+    trainer = config.trainer
     if config.resume is not None:
-        raise UserError("a sweep resumes by itself, got resume: give the same command again without it", exit_code=2)
-    if config.trainer.fast_dev_run:
-        raise UserError(
-            f"a sweep compares what its jobs leave, got trainer.fast_dev_run={config.trainer.fast_dev_run}, which "
-            "leaves nothing: leave it out, or try one run by itself",
-            exit_code=2,
+        problem = "a sweep resumes by itself, got resume: give the same command again without it"
+    elif trainer.fast_dev_run:
+        problem = (
+            f"a sweep compares what its jobs leave, got trainer.fast_dev_run={trainer.fast_dev_run}, which leaves "
+            "nothing: leave it out, or try one run by itself"
         )
-    if config.trainer.strategy != "auto" or config.trainer.devices not in (1, "auto"):
-        raise UserError(
-            f"a job of a sweep is one process, got trainer.strategy={config.trainer.strategy} "
-            f"trainer.devices={config.trainer.devices}: leave trainer=default and run jobs side by side with "
-            "hydra/launcher=joblib, or run each training by itself",
-            exit_code=2,
+    elif trainer.strategy != "auto" or trainer.devices not in (1, "auto"):
+        problem = (
+            f"a job of a sweep is one process, got trainer.strategy={trainer.strategy} trainer.devices="
+            f"{trainer.devices}: leave trainer=default and run jobs side by side with hydra/launcher=joblib, or run "
+            "each training by itself"
         )
+    else:
+        return
+    raise UserError(problem, exit_code=2)
 
 
 def run_job(config: DictConfig, folder: Path) -> None:
@@ -155,16 +92,18 @@ def run_job(config: DictConfig, folder: Path) -> None:
     """
     hydra = HydraConfig.get()
     refuse_single(config)
-    workers = _workers(hydra)
-    label = f"job {hydra.job.num + 1}/{config.sweep.jobs}  {folder.name}"
-    started = time.monotonic()
     if folder.is_symlink():
         raise UserError(f"a job of a sweep must have a folder of its own, but {folder} is a link: remove it")
+    # joblib's processes: a negative number leaves cores free
+    n_jobs = OmegaConf.select(hydra.launcher, "n_jobs") or 1
+    workers = n_jobs if n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + n_jobs)
+    label = f"job {hydra.job.num + 1}/{config.sweep.jobs}  {folder.name}"
+    started = time.monotonic()
     try:
         refuse_links(folder)
         metrics, before = finished(folder), " before"
         if metrics is None:
-            metrics, before = _run(config, folder, workers), ""
+            metrics, before = _train(config, folder, workers), ""
             _durations.append(time.monotonic() - started)
     except Busy:
         print(f"{label}: runs in another process", flush=True)
@@ -183,7 +122,7 @@ def run_job(config: DictConfig, folder: Path) -> None:
     )
 
 
-def _run(config: DictConfig, folder: Path, workers: int) -> dict[str, Any]:
+def _train(config: DictConfig, folder: Path, workers: int) -> dict[str, Any]:
     # a finished job, and a command line that is refused, need no torch
     import torch
 
@@ -202,22 +141,14 @@ def _run(config: DictConfig, folder: Path, workers: int) -> dict[str, Any]:
         return train(config, folder, resuming=True)
 
 
-def _workers(hydra: Any) -> int:
-    """How many jobs run side by side on this machine."""
-    count = OmegaConf.select(hydra.launcher, "n_jobs")
-    if count is None:
-        return 1
-    return count if count > 0 else (os.cpu_count() or 1) + 1 + count
-
-
-class Summary(Callback):
-    """What the sweep's own process does: refuse what no job could run with, and show in the end what became of them."""
+class SweepCallback(Callback):
+    """Refuses in the beginning what no job could run with, and shows in the end what became of the jobs."""
 
     # the folder of the sweep that runs in this process
     folder: ClassVar[Path | None] = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        Summary.folder = Path(config.hydra.sweep.dir)
+        SweepCallback.folder = Path(config.hydra.sweep.dir)
         given = copy.deepcopy(config)
         with open_dict(given):
             del given["hydra"]
@@ -236,31 +167,29 @@ class Summary(Callback):
 def _conclude(folder: Path) -> None:
     """Print and write what became of the jobs; end the process where some failed."""
     jobs = read_jobs(folder)
-    print(f"\n{table(jobs)}\n")
+    print(f"\n{leaderboard(jobs)}\n")
     write_csv(jobs, folder / "results.csv")
     print(f"written to {folder / 'results.csv'}\nreport       python -m rnn_imdb.report {quote(str(folder))}")
-    failed = [job for job in jobs if job.status in ("failed", "damaged")]
+    failed = [f"  {job.name}: {job.error}" for job in jobs if job.status in ("failed", "damaged")]
     if failed:
-        lines = [f"{len(failed)} of {len(jobs)} jobs failed; the same command tries them again:"]
-        lines += [f"  {job.name}: {job.error}" for job in failed]
-        print("\n".join(lines), flush=True)
+        print(f"{len(failed)} of {len(jobs)} jobs failed; the same command tries them again:", *failed, sep="\n")
         raise SystemExit(1)
 
 
 @contextmanager
 def outliving_workers() -> Iterator[None]:
-    """End a sweep by its table also where the system killed one of the launcher's workers."""
+    """Show the leaderboard also where the system killed one of the launcher's workers."""
     try:
         yield
     except RuntimeError as error:
         # joblib's is of the first kind; those of Slurm's workers are known only where submitit is installed
         lost = isinstance(error, BrokenExecutor) or type(error).__module__.startswith("submitit.")
-        if Summary.folder is None or not lost:
+        if SweepCallback.folder is None or not lost:
             raise
         print(
             "error: a worker of the sweep was killed, as happens where memory runs out, and its jobs are unfinished: "
             "the same command goes on (with fewer jobs side by side, if need be)",
             file=sys.stderr,
         )
-        _conclude(Summary.folder)
+        _conclude(SweepCallback.folder)
         raise SystemExit(1) from None

@@ -7,11 +7,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib import style
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -27,14 +25,11 @@ MOST_READOUTS = 12
 MOST_CELLS = 600
 
 
-def write_plots(
-    configurations: Sequence[Configuration], labels: Sequence[str], others: Sequence[str], folder: Path
-) -> dict[Path, str]:
-    """Draw all that can be drawn into ``folder``, and that is not too much to be seen.
+def write_plots(configurations: Sequence[Configuration], others: Sequence[str], folder: Path) -> dict[Path, str]:
+    """Draw into ``folder`` all that can be drawn and is not too much to be seen.
 
     Args:
         configurations: finished ones, the best by validation first.
-        labels: what tells each from the others.
         others: names of what varies beside state_dim, embedding_dim, readout and seed.
         folder: where the files go.
 
@@ -46,37 +41,35 @@ def write_plots(
     """
     if not configurations:
         return {}
+    written: dict[Path, str] = {}
+
+    def write(figure: Figure, name: str, caption: str) -> None:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        write_atomically(folder / name, buffer.getvalue())
+        written[folder / name] = caption
+
     seeds = any(len(configuration.jobs) > 1 for configuration in configurations)
     over = "mean ± sd over seeds" if seeds else "one seed each"
-    written = {}
+    few = len(_readouts(configurations)) <= MOST_READOUTS
     with style.context(STYLE, after_reset=True):
-        few = len(_readouts(configurations)) <= MOST_READOUTS
         panels = heatmap_values(configurations) if few else []
         if panels and 1 < panels[0].accuracy.size <= MOST_CELLS // len(panels):
             note = over.replace("± sd ", "")
             if others:
                 note = f"the best configuration of each cell by validation, {note}; {', '.join(others)} varied too"
-            path = folder / "accuracy_heatmap.png"
-            _save(draw_heatmap(panels, note), path)
-            written[path] = f"Validation accuracy by state_dim and embedding_dim: {note}."
+            caption = f"Validation accuracy by state_dim and embedding_dim: {note}."
+            write(draw_heatmap(panels, note), "accuracy_heatmap.png", caption)
         if few:
-            path = folder / "accuracy_vs_parameters.png"
-            _save(draw_parameters(configurations, over), path)
-            written[path] = f"Accuracy against the number of parameters, {over}."
+            caption = f"Accuracy against the number of parameters, {over}."
+            write(draw_parameters(configurations, over), "accuracy_vs_parameters.png", caption)
         if any(job.metrics.get("history") for configuration in configurations for job in configuration.jobs):
-            path = folder / "learning_curves.png"
-            most = len(configurations) > MOST_CURVES
-            note = f"{over}, the best {MOST_CURVES} of {len(configurations)} by validation" if most else over
-            _save(draw_curves(configurations, labels, note), path)
+            most = f", the best {MOST_CURVES} of {len(configurations)} by validation"
+            note = over + most * (len(configurations) > MOST_CURVES)
             reached = "; an epoch's mean is over the seeds that reached it" if seeds else ""
-            written[path] = f"Loss and accuracy by epoch, {note}{reached}."
+            caption = f"Loss and accuracy by epoch, {note}{reached}."
+            write(draw_curves(configurations[:MOST_CURVES], note), "learning_curves.png", caption)
     return written
-
-
-def _save(figure: Figure, path: Path) -> None:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    write_atomically(path, buffer.getvalue())
 
 
 @dataclass(frozen=True)
@@ -100,7 +93,7 @@ def heatmap_values(configurations: Sequence[Configuration]) -> list[Panel]:
     for configuration, config in zip(configurations, configs, strict=True):
         cell = states.index(config["model.state_dim"]), embeddings.index(config["model.embedding_dim"])
         accuracy = panels[config["model.readout"]].accuracy
-        accuracy[cell] = np.fmax(accuracy[cell], 100 * _mean(configuration, "validation/accuracy"))
+        accuracy[cell] = np.fmax(accuracy[cell], 100 * configuration.spread("validation/accuracy").mean)
     return list(panels.values())
 
 
@@ -108,11 +101,6 @@ def _readouts(configurations: Sequence[Configuration]) -> list[str]:
     """The readouts of ``configurations``, in the package's order."""
     found = {configuration.config["model.readout"] for configuration in configurations}
     return [name for name in READOUTS if name in found] + sorted(found - set(READOUTS))
-
-
-def _mean(configuration: Configuration, metric: str) -> float:
-    found = configuration.spread(metric)
-    return math.nan if found is None else found.mean
 
 
 def draw_heatmap(panels: Sequence[Panel], note: str) -> Figure:
@@ -129,8 +117,8 @@ def draw_heatmap(panels: Sequence[Panel], note: str) -> Figure:
     for axis, panel in zip(axes.flat, panels, strict=False):
         image = axis.imshow(panel.accuracy, cmap="cividis", vmin=low, vmax=high, origin="lower", aspect="auto")
         axis.set_title(f"readout {panel.readout}", fontsize=10)
-        axis.set_xticks(range(columns), [str(dim) for dim in panel.embedding_dims])
-        axis.set_yticks(range(rows), [str(dim) for dim in panel.state_dims])
+        axis.set_xticks(range(columns), panel.embedding_dims)
+        axis.set_yticks(range(rows), panel.state_dims)
         axis.set_xlabel("embedding_dim")
         axis.set_ylabel("state_dim")
         axis.set_facecolor("#eeeeee")
@@ -139,7 +127,7 @@ def draw_heatmap(panels: Sequence[Panel], note: str) -> Figure:
         for (row, column), value in np.ndenumerate(panel.accuracy):
             text = "–" if np.isnan(value) else f"{value:.1f}"
             # dark cells are those of low values
-            dark = not np.isnan(value) and value - low < 0.5 * (high - low)
+            dark = value - low < 0.5 * (high - low)
             axis.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
@@ -153,113 +141,91 @@ def draw_heatmap(panels: Sequence[Panel], note: str) -> Figure:
 
 def draw_parameters(configurations: Sequence[Configuration], note: str) -> Figure:
     """Validation and test accuracy against the number of parameters, a colour and marker a readout."""
-    splits = [
-        name for name in ("validation", "test") if any(c.spread(f"{name}/accuracy") is not None for c in configurations)
-    ]
+    splits = [name for name in ("validation", "test") if any(c.spread(f"{name}/accuracy").n for c in configurations)]
     readouts = _readouts(configurations)
-    counts = sorted({configuration.jobs[0].metrics["parameters"] for configuration in configurations})
+    counts = sorted({configuration.parameters for configuration in configurations})
     # the logarithmic axis, with room at both sides
     span = max(math.log(counts[-1] / counts[0]), 0.1)
     left, right = counts[0] * math.exp(-0.12 * span), counts[-1] * math.exp(0.12 * span)
-    ticks = _apart(counts, 0.14 * math.log(right / left))
-    small = len(configurations) > 40
+    ticks = counts[:1]
+    for count in counts:
+        # labels that are nearer would overlap
+        if math.log(count / ticks[-1]) >= 0.14 * math.log(right / left):
+            ticks.append(count)
+    small = {"markersize": 4, "elinewidth": 0.8, "capsize": 0} if len(configurations) > 40 else {}
     figure = Figure(figsize=(1.2 + 4.3 * len(splits), 4.4))
     axes = figure.subplots(1, len(splits), sharex=True, sharey=True, squeeze=False)[0]
     for axis, split in zip(axes, splits, strict=True):
         for index, readout in enumerate(readouts):
-            points = _points([c for c in configurations if c.config["model.readout"] == readout], f"{split}/accuracy")
+            drawn = [c for c in configurations if c.config["model.readout"] == readout]
+            points = [configuration.spread(f"{split}/accuracy") for configuration in drawn]
             # readouts with equally many parameters stand side by side
             shift = math.exp(0.018 * span * (index - (len(readouts) - 1) / 2))
             axis.errorbar(
-                [count * shift for count, _ in points],
-                [100 * point.mean for _, point in points],
-                yerr=[math.nan if point.sd is None else 100 * point.sd for _, point in points],
+                [configuration.parameters * shift for configuration in drawn],
+                [100 * point.mean for point in points],
+                yerr=[math.nan if point.sd is None else 100 * point.sd for point in points],
                 fmt=MARKERS[index % len(MARKERS)],
                 color=COLOURS[index % len(COLOURS)],
-                markersize=4 if small else 6,
-                elinewidth=0.8 if small else 1.3,
-                capsize=0 if small else 3,
                 alpha=0.85,
                 label=readout,
+                **({"markersize": 6, "elinewidth": 1.3, "capsize": 3} | small),
             )
         axis.set_xscale("log")
         axis.set_title(f"{split} accuracy", fontsize=10)
         axis.minorticks_off()
-        axis.set_xticks(ticks, [_short(count, ticks) for count in ticks])
+        axis.set_xticks(ticks, _short(ticks))
         axis.set_xlim(left, right)
         axis.set_xlabel(f"parameters (log scale{'; readouts side by side' if len(readouts) > 1 else ''})")
     axes[0].set_ylabel("accuracy (%)")
     figure.suptitle(f"Accuracy against parameters, {note}", fontsize=11)
-    figure.legend(
-        *axes[0].get_legend_handles_labels(), title="readout", loc="outside lower center", ncols=len(readouts)
-    )
+    handles = axes[0].get_legend_handles_labels()
+    figure.legend(*handles, title="readout", loc="outside lower center", ncols=len(readouts))
     return figure
 
 
-def _points(configurations: Sequence[Configuration], metric: str) -> list[tuple[int, Spread]]:
-    found = [
-        (configuration.jobs[0].metrics["parameters"], configuration.spread(metric)) for configuration in configurations
-    ]
-    return [(count, point) for count, point in found if point is not None]
+def _short(counts: Sequence[int]) -> list[str]:
+    """Each count as 322k or 1.29M, or all in full where that makes two look the same."""
+    texts = [f"{n / 1e6:.3g}M" if n >= 999_500 else f"{n / 1e3:.3g}k" if n >= 1000 else str(n) for n in counts]
+    return texts if len(set(texts)) == len(counts) else [f"{n:,}" for n in counts]
 
 
-def _apart(counts: Sequence[int], least: float) -> list[int]:
-    """Of ``counts``, in order, those at least a factor of exp(``least``) apart."""
-    kept = [counts[0]]
-    for count in counts:
-        if math.log(count / kept[-1]) >= least:
-            kept.append(count)
-    return kept
-
-
-def _short(count: int, counts: Sequence[int]) -> str:
-    """322k or 1.29M, unless that makes two of ``counts`` look the same."""
-
-    def short(value: int) -> str:
-        return f"{value / 1e6:.3g}M" if value >= 999_500 else f"{value / 1e3:.3g}k" if value >= 1000 else str(value)
-
-    return short(count) if len({short(other) for other in counts}) == len(counts) else f"{count:,}"
-
-
-def draw_curves(configurations: Sequence[Configuration], labels: Sequence[str], note: str) -> Figure:
+def draw_curves(configurations: Sequence[Configuration], note: str) -> Figure:
     """Loss and accuracy of training and validation by epoch, a line a configuration."""
-    drawn = list(zip(configurations, labels, strict=True))[:MOST_CURVES]
-    columns = 2 if len(drawn) > 1 and max(len(label) for _, label in drawn) <= 60 else 1
-    drawn = [(configuration, textwrap.fill(label, 110)) for configuration, label in drawn]
-    legend_lines = sum(label.count("\n") + 1 for _, label in drawn) / columns
+    longest = max(len(configuration.label) for configuration in configurations)
+    columns = 2 if len(configurations) > 1 and longest <= 60 else 1
+    labels = [textwrap.fill(configuration.label, 110) for configuration in configurations]
+    legend_lines = sum(label.count("\n") + 1 for label in labels) / columns
     figure = Figure(figsize=(9.6, 6.8 + 0.24 * legend_lines))
     # training and validation have their own scales: one for both would hide what tells configurations apart
     axes = figure.subplots(2, 2, sharex=True)
-    for row, (quantity, unit, scale) in enumerate((("loss", "loss (nats)", 1.0), ("accuracy", "accuracy (%)", 100.0))):
+    for row, (quantity, unit, scale) in enumerate((("loss", "loss (nats)", 1), ("accuracy", "accuracy (%)", 100))):
         for column, split in enumerate(("train", "validation")):
             axis = axes[row, column]
-            for index, (configuration, label) in enumerate(drawn):
-                _draw_curve(axis, curve(configuration, f"{split}/{quantity}"), scale, index, label)
+            for configuration, label, colour, marker in zip(configurations, labels, COLOURS, MARKERS, strict=False):
+                points = curve(configuration, f"{split}/{quantity}")
+                means = scale * np.array([point.mean for point in points.values()])
+                deviations = scale * np.array([point.sd or 0 for point in points.values()])
+                style = {"color": colour, "marker": marker, "markersize": 4.5, "linewidth": 1.4, "label": label}
+                axis.plot(list(points), means, **style)
+                if deviations.any():
+                    low, high = means - deviations, means + deviations
+                    axis.fill_between(list(points), low, high, color=colour, alpha=0.13, linewidth=0)
             axis.set_title(f"{'training' if split == 'train' else split} {quantity}", fontsize=10)
             axis.set_ylabel(unit)
             axis.set_xlabel("epoch" if row else "")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     figure.suptitle(f"Learning curves, {note}", fontsize=11)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=columns, fontsize=9)
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=columns, fontsize=9)
     return figure
 
 
-def curve(configuration: Configuration, metric: str) -> list[tuple[int, Spread]]:
-    """Epochs, counted from 1, and the spread of ``metric`` over the jobs that reached each."""
+def curve(configuration: Configuration, metric: str) -> dict[int, Spread]:
+    """The spread of ``metric`` over the jobs that reached each epoch, by epochs counted from 1."""
     values: dict[int, list[float]] = defaultdict(list)
-    rows: list[dict[str, Any]] = [row for job in configuration.jobs for row in job.metrics.get("history", [])]
-    for row in rows:
-        if is_number(row.get(metric)):
-            values[row["epoch"] + 1].append(row[metric])
-    found = [(epoch, spread(numbers)) for epoch, numbers in sorted(values.items())]
-    return [(epoch, point) for epoch, point in found if point is not None]
-
-
-def _draw_curve(axis: Axes, points: Sequence[tuple[int, Spread]], scale: float, index: int, label: str) -> None:
-    epochs = [epoch for epoch, _ in points]
-    means = scale * np.array([point.mean for _, point in points])
-    deviations = scale * np.array([point.sd or 0.0 for _, point in points])
-    colour = COLOURS[index]
-    axis.plot(epochs, means, color=colour, marker=MARKERS[index], markersize=4.5, linewidth=1.4, label=label)
-    if deviations.any():
-        axis.fill_between(epochs, means - deviations, means + deviations, color=colour, alpha=0.13, linewidth=0)
+    for job in configuration.jobs:
+        for row in job.metrics.get("history", []):
+            if is_number(row.get(metric)):
+                values[row["epoch"] + 1].append(row[metric])
+    return {epoch: spread(values[epoch]) for epoch in sorted(values)}

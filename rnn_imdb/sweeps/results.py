@@ -8,7 +8,7 @@ import os
 import stat
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,10 +20,10 @@ from rnn_imdb.config.identity import flat, options
 from rnn_imdb.training.outcome import read_metrics, recorded_reviews
 
 Status = Literal["finished", "failed", "unfinished", "damaged"]
-# groups that decide a result, in the order in which they are shown; the seed comes last
-GROUPS = ("model", "optimizer", "trainer", "data")
 # what sweeps are made for comes first in its group
 MODEL_KEYS = ("model.state_dim", "model.embedding_dim", "model.readout")
+# groups of hyper-parameters, in the order in which they are shown
+_GROUPS = ("model", "optimizer", "trainer", "data", "callbacks")
 # where a job's reviews stand among its options
 REVIEWS = "data.reviews"
 CSV_METRICS = (
@@ -62,41 +62,49 @@ class Job:
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation (n - 1) of n values; one value has no deviation."""
+    """Mean and sample standard deviation (n - 1) of n values; a single value has no deviation."""
 
     mean: float
     sd: float | None
     n: int
 
-    def text(self, show: Callable[[float], str] = "{:.4f}".format) -> str:
-        return show(self.mean) if self.sd is None else f"{show(self.mean)} ± {show(self.sd)}"
+    def text(self, form: str = ".4f", *, scale: float = 1.0) -> str:
+        """``mean ± sd``, times ``scale``, each as the format ``form`` says; empty where there are no values."""
+        numbers = [] if self.n == 0 else [self.mean] if self.sd is None else [self.mean, self.sd]
+        return " ± ".join(format(scale * number, form) for number in numbers)
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Mean and sample standard deviation of ``values``; NaN where one is not finite or there are none."""
+    if not values or not all(map(math.isfinite, values)):
+        return Spread(math.nan, None, len(values))
+    sd = statistics.stdev(values) if len(values) > 1 else None
+    return Spread(statistics.fmean(values), sd, len(values))
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """Finished jobs that differ in nothing but the seed."""
+    """Finished jobs that differ in nothing but the seed.
+
+    Attributes:
+        jobs: one or more.
+        label: the options that tell it from other configurations, on one line.
+    """
 
     jobs: list[Job]
+    label: str
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the jobs share."""
-        return {key: value for key, value in self.jobs[0].config.items() if key != "seed"}
+        return self.jobs[0].config
 
-    def spread(self, metric: str) -> Spread | None:
-        """Mean and deviation of ``metric`` over the jobs that have it; None where none has."""
+    @property
+    def parameters(self) -> int:
+        return self.jobs[0].metrics["parameters"]
+
+    def spread(self, metric: str) -> Spread:
+        """Mean and deviation of ``metric`` over the jobs that have it."""
         return spread([job.metrics[metric] for job in self.jobs if metric in job.metrics])
-
-
-def spread(values: Sequence[float]) -> Spread | None:
-    """Mean and sample standard deviation of ``values``; None where there are none."""
-    if not values:
-        return None
-    if not all(map(math.isfinite, values)):
-        return Spread(math.nan, None, len(values))
-    mean = statistics.fmean(values)
-    sd = math.hypot(*(value - mean for value in values)) / math.sqrt(len(values) - 1) if len(values) > 1 else None
-    return Spread(mean, sd, len(values))
 
 
 def read_jobs(folder: Path) -> list[Job]:
@@ -121,13 +129,17 @@ def read_jobs(folder: Path) -> list[Job]:
         raise UserError(f"{rule}, but {folder} cannot be read ({error.strerror}): {remedy}") from error
     if not jobs:
         raise UserError(f"{rule}, but {folder} has none: {remedy}")
-    recorded = {(_key(job, REVIEWS), ended) for job in jobs if REVIEWS in job.config for ended in {False, _ended(job)}}
-    kept = [job for job in jobs if REVIEWS in job.config or not job.config or (_key(job), _ended(job)) not in recorded]
-    return sorted(kept, key=lambda job: job.name)
+    recorded = [job for job in jobs if REVIEWS in job.config]
+    replaced = {_key(job, REVIEWS) for job in recorded}
+    replaced_finished = {_key(job, REVIEWS) for job in recorded if job.status == "finished"}
 
+    def is_replaced(job: Job) -> bool:
+        return _key(job) in (replaced_finished if job.status == "finished" else replaced)
 
-def _ended(job: Job) -> bool:
-    return job.status == "finished"
+    return sorted(
+        (job for job in jobs if REVIEWS in job.config or not job.config or not is_replaced(job)),
+        key=lambda job: job.name,
+    )
 
 
 def _key(job: Job, *left_out: str) -> str:
@@ -147,27 +159,24 @@ def _is_run(folder: Path) -> bool:
 
 
 def _read_job(folder: Path) -> Job:
+    config: dict[str, Any] = {}
+    name = CONFIG
     try:
         config = _read_config(folder / CONFIG)
         found = recorded_reviews(folder)
         config |= {REVIEWS: found} if found else {}
-    except (UserError, OSError) as error:
-        return Job(folder, {}, status="damaged", error=f"config.yaml: {one_line(str(error), ERROR_WIDTH)}")
-    try:
+        name = METRICS
         return Job(folder, config, read_metrics(folder / METRICS))
-    except FileNotFoundError:
-        pass
-    except UserError as error:
-        return Job(folder, config, status="damaged", error=f"metrics.json: {one_line(str(error), ERROR_WIDTH)}")
+    except (UserError, FileNotFoundError) as error:
+        if name == CONFIG or isinstance(error, UserError):
+            return Job(folder, config, status="damaged", error=f"{name}: {one_line(str(error), ERROR_WIDTH)}")
     try:
-        lines = read_text(folder / ERROR, "replace").strip().splitlines()
+        lines = read_text(folder / ERROR, "replace").strip().splitlines() or ["error.txt is empty"]
     except FileNotFoundError:
         return Job(folder, config, status="unfinished")
     except UserError as error:
         lines = [f"error.txt: {error}"]
-    return Job(
-        folder, config, status="failed", error=one_line(lines[-1], ERROR_WIDTH) if lines else "error.txt is empty"
-    )
+    return Job(folder, config, status="failed", error=one_line(lines[-1], ERROR_WIDTH))
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -179,18 +188,17 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def show(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value of a configuration as one would type it on the command line."""
     return printable(value) if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def hyperparameters(config: Mapping[str, Any]) -> list[str]:
-    """The dotted keys of a configuration that are hyper-parameters: group by group, then the seed."""
-    first = [key for key in MODEL_KEYS if key in config]
-    keys = first + [
-        key for group in GROUPS for key in sorted(config) if key.startswith(f"{group}.") and key not in first
-    ]
-    return [*keys, "seed"] if "seed" in config else keys
+def _in_order(keys: Iterable[str]) -> list[str]:
+    """Those of ``keys`` that are hyper-parameters or options of callbacks, group by group, the seed last."""
+    known = sorted(set(keys))
+    first = [key for key in MODEL_KEYS if key in known]
+    rest = [key for group in _GROUPS for key in known if key.startswith(f"{group}.") and key not in first]
+    return [*first, *rest, *(["seed"] if "seed" in known else [])]
 
 
 def varied(jobs: Sequence[Job]) -> list[str]:
@@ -199,16 +207,12 @@ def varied(jobs: Sequence[Job]) -> list[str]:
     An option that only some optimizers have differs where those that have it differ.
     """
     configs = [options(job.config) for job in jobs if job.config]
-    union = {key: None for config in configs for key in config}
-    keys = hyperparameters(union)
-    callbacks = sorted(key for key in union if key.startswith("callbacks."))
-    keys = [*(key for key in keys if key != "seed"), *callbacks, *(key for key in keys if key == "seed")]
 
     def values(key: str) -> set[str | None]:
-        found = {show(config[key]) if key in config else None for config in configs}
+        found = {format_value(config[key]) if key in config else None for config in configs}
         return found - {None} if key.startswith("optimizer.") else found
 
-    return [key for key in keys if len(values(key)) > 1]
+    return [key for key in _in_order(key for config in configs for key in config) if len(values(key)) > 1]
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
@@ -218,8 +222,8 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
     return {key: name if list(names.values()).count(name) == 1 else key for key, name in names.items()}
 
 
-def by_configuration(jobs: Sequence[Job]) -> list[Configuration]:
-    """Finished jobs grouped by all that affects a result but the seed: the best mean validation accuracy first.
+def rank_configurations(jobs: Sequence[Job]) -> list[Configuration]:
+    """Group finished jobs by all that affects a result but the seed; the best mean validation accuracy comes first.
 
     Equal accuracies are ordered by validation loss; test figures never take part.
     """
@@ -228,15 +232,16 @@ def by_configuration(jobs: Sequence[Job]) -> list[Configuration]:
         if job.status == "finished":
             # a tested job and an untested one have the same weights
             groups[_key(job, "seed", "test")].append(job)
+    names = short_names([key for key in varied(jobs) if key != "seed"] or MODEL_KEYS)
 
-    def rank(configuration: Configuration) -> tuple[float, float, str]:
-        values = [
-            statistics.fmean(job.metrics[name] for job in configuration.jobs)
-            for name in ("validation/accuracy", "validation/loss")
-        ]
-        return -values[0], values[1], configuration.jobs[0].name
+    def label(job: Job) -> str:
+        return ", ".join(f"{name} {format_value(job.config[key])}" for key, name in names.items() if key in job.config)
 
-    return sorted(map(Configuration, groups.values()), key=rank)
+    def rank(found: Configuration) -> tuple[float, float, str]:
+        accuracy, loss = found.spread("validation/accuracy").mean, found.spread("validation/loss").mean
+        return -accuracy, loss, found.jobs[0].name
+
+    return sorted((Configuration(group, label(group[0])) for group in groups.values()), key=rank)
 
 
 def write_csv(jobs: Sequence[Job], path: Path) -> None:
@@ -247,18 +252,18 @@ def write_csv(jobs: Sequence[Job], path: Path) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    keys = hyperparameters({key: None for job in jobs for key in job.config})
+    keys = [key for key in _in_order(key for job in jobs for key in job.config) if not key.startswith("callbacks.")]
     keys += [key for key in varied(jobs) if key not in keys]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["folder", "status", *map(_cell, keys), *CSV_METRICS])
     for job in jobs:
-        options = [_cell(job.config[key]) if key in job.config else "" for key in keys]
-        writer.writerow([_cell(job.name), job.status, *options, *(job.metrics.get(name, "") for name in CSV_METRICS)])
+        values = [_cell(job.config[key]) if key in job.config else "" for key in keys]
+        writer.writerow([_cell(job.name), job.status, *values, *(job.metrics.get(name, "") for name in CSV_METRICS)])
     write_atomically(path, buffer.getvalue().encode("utf-8", errors="replace"))
 
 
 def _cell(value: Any) -> str:
     """``value`` for a table; a spreadsheet shows a text that begins as a formula does behind an apostrophe."""
-    text = show(value)
+    text = format_value(value)
     return f"'{text}" if isinstance(value, str) and value.startswith(_FORMULA) else text

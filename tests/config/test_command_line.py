@@ -10,7 +10,7 @@ from conftest import compose
 
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.config.command_line import PATHS, parsed, pasted, prepare, readable
-from rnn_imdb.sweeps import job as sweep
+from rnn_imdb.sweeps import command_line as sweep
 
 # file names that people have: archives downloaded twice, homes with accents, checkpoints of Lightning
 NAMES = [

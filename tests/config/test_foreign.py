@@ -23,7 +23,7 @@ from rnn_imdb.common.files import BEST
 from rnn_imdb.config import compose as config
 from rnn_imdb.config.foreign import MADE
 from rnn_imdb.config.lightning_options import CALLBACKS
-from rnn_imdb.sweeps import job as sweep
+from rnn_imdb.sweeps import command_line, job
 from rnn_imdb.training import resume
 from rnn_imdb.training.checkpoint import _moved
 from rnn_imdb.training.evaluation import evaluate
@@ -178,7 +178,7 @@ def test_sweep_file_holds_options_of_the_project_alone(tmp_path: Path, key: Any,
     file = tmp_path / "sweep.yaml"
     file.write_text(yaml.safe_dump({"name": "mine", "axes": {"seed": "0,1", key: value}}))
     with pytest.raises(UserError, match=r"(axes are options of|values are names and numbers).* give that on the"):
-        sweep.prepare([f"sweep={file}"])
+        command_line.prepare([f"sweep={file}"])
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_sweep_has_a_folders_name(tmp_path: Path, name: Any) -> None:
     file = tmp_path / "sweep.yaml"
     file.write_text(yaml.safe_dump({"name": name, "axes": {"seed": "0,1"}}))
     with pytest.raises(UserError, match="name must be a folder's, of letters"):
-        sweep.prepare([f"sweep={file}"])
+        command_line.prepare([f"sweep={file}"])
 
 
 @pytest.mark.parametrize("name", ["..", "", "a/b", "-m", "~x", "a\tb"])
@@ -202,7 +202,7 @@ def test_axes_of_the_studies_are_a_sweep_files(tmp_path: Path) -> None:
     axes |= {"callbacks.forgetting.reviews": 250, "callbacks.early_stopping.monitor": "validation/loss,train/loss"}
     file = tmp_path / "sweep.yaml"
     file.write_text(yaml.safe_dump({"name": "mine", "axes": axes}))
-    assert {f"{key}={value}" for key, value in axes.items()} < set(sweep.prepare([f"sweep={file}"]))
+    assert {f"{key}={value}" for key, value in axes.items()} < set(command_line.prepare([f"sweep={file}"]))
 
 
 @pytest.fixture(scope="module")
@@ -293,18 +293,18 @@ def test_job_of_a_sweep_follows_no_link(
     small_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hydra = SimpleNamespace(job=SimpleNamespace(num=0), launcher=OmegaConf.create({}))
-    monkeypatch.setattr(sweep.HydraConfig, "get", lambda: hydra)
+    monkeypatch.setattr(job.HydraConfig, "get", lambda: hydra)
     options = compose("train", *small_overrides, "test=false", "trainer.max_epochs=1")
     for name in ("error.txt", "output.txt", "config.yaml"):
         (tmp_path / "mine").write_text("mine")
         (tmp_path / name).mkdir()
         (tmp_path / name / name).symlink_to(tmp_path / "mine")
-        sweep.run_job(options, tmp_path / name)
+        job.run_job(options, tmp_path / name)
         assert "is a link, a pipe or a device" in capsys.readouterr().out
         assert "is a link, a pipe or a device" in (tmp_path / name / "error.txt").read_text()
         assert (tmp_path / "mine").read_text() == "mine"
     (tmp_path / "job").symlink_to(tmp_path / "output.txt")
     before = snapshot(tmp_path)
     with pytest.raises(UserError, match=r"must have a folder of its own, but .*job is a link"):
-        sweep.run_job(options, tmp_path / "job")
+        job.run_job(options, tmp_path / "job")
     assert snapshot(tmp_path) == before

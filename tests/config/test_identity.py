@@ -11,7 +11,7 @@ from test_report import write_config, write_run
 
 from rnn_imdb.config.compose import check, restore
 from rnn_imdb.config.identity import digest, options, reviews
-from rnn_imdb.sweeps.results import by_configuration, read_jobs, varied
+from rnn_imdb.sweeps.results import rank_configurations, read_jobs, varied
 from rnn_imdb.training.outcome import finished
 
 
@@ -87,7 +87,7 @@ def test_report_groups_by_the_same_definition(tmp_path: Path) -> None:
     write_run(tmp_path / "c", 0.8, 0.8, seed=2, model__encoder="rnn", optimizer__schedule="constant")
     write_run(tmp_path / "d", 0.8, seed=3, optimizer__schedule="linear")
     jobs = read_jobs(tmp_path)
-    assert [[job.name for job in each.jobs] for each in by_configuration(jobs)] == [["a", "b", "c"], ["d"]]
+    assert [[job.name for job in each.jobs] for each in rank_configurations(jobs)] == [["a", "b", "c"], ["d"]]
     assert varied(jobs) == ["optimizer.schedule", "seed"]
 
 
@@ -100,7 +100,7 @@ def test_report_tells_reviews_apart_and_counts_a_job_once(tmp_path: Path) -> Non
     jobs = read_jobs(tmp_path)
     assert [job.name for job in jobs] == ["again", "other", "seed"]
     assert varied(jobs) == ["data.reviews", "seed"]
-    assert len(by_configuration(jobs)) == 3
+    assert len(rank_configurations(jobs)) == 3
     # an end that is there does not give way to one that is not
     for name in ("again", "other"):
         (tmp_path / name / "metrics.json").unlink()

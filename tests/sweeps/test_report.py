@@ -17,18 +17,19 @@ import numpy as np
 import pytest
 import yaml
 
-from rnn_imdb import report
 from rnn_imdb.common import files
 from rnn_imdb.common.errors import UserError
+from rnn_imdb.report import main
+from rnn_imdb.sweeps import report
+from rnn_imdb.sweeps.leaderboard import leaderboard
 from rnn_imdb.sweeps.results import (
     Job,
-    by_configuration,
+    rank_configurations,
     read_jobs,
     short_names,
     varied,
     write_csv,
 )
-from rnn_imdb.sweeps.table import table
 
 CONFIG = {
     "data": {"source": "embedded", "root": None, "sequence_length": 500, "cache_dir": None},
@@ -229,7 +230,7 @@ def test_what_is_no_file_that_may_be_read_is_damage(tmp_path: Path, monkeypatch:
         "long": "it must have at most 900 bytes, but it has more",
     }
     assert "other" in {job.name for job in jobs}
-    assert "\x1b" not in table(jobs)
+    assert "\x1b" not in leaderboard(jobs)
 
 
 def test_aliases_that_multiply_are_damage(tmp_path: Path) -> None:
@@ -246,7 +247,7 @@ def test_what_a_configuration_says_is_shown_as_text(tmp_path: Path, capsys: pyte
         saved = yaml.safe_load((folder / "config.yaml").read_text())
         saved["model"] |= {f"k|`\n# {link}": [link, f"{link}2"][seed], "size": [-1.5, 2.5][seed]}
         (folder / "config.yaml").write_text(yaml.safe_dump(saved))
-    report.main([str(sweep)])
+    main([str(sweep)])
     printed = capsys.readouterr().out
     text = (sweep / "summary.md").read_text()
     assert all(c.isprintable() or c == "\n" for c in text)
@@ -292,21 +293,19 @@ def test_configurations_are_averaged_over_seeds_and_ranked_by_validation(tmp_pat
             write_run(folder, validation[seed], test[seed], seed=seed, **options)
     write_run(tmp_path / "64_0", 0.83, model__state_dim=64)
     jobs = read_jobs(tmp_path)
-    configurations = by_configuration(jobs)
+    configurations = rank_configurations(jobs)
     assert [c.config["model.state_dim"] for c in configurations] == [32, 64, 16]
     for configuration, state_dim in ((configurations[0], 32), (configurations[2], 16)):
         for split, values in zip(("validation", "test"), accuracies[state_dim], strict=True):
             found = configuration.spread(f"{split}/accuracy")
-            assert found is not None
             assert found.mean == pytest.approx(np.mean(values), rel=1e-12)
             assert found.sd == pytest.approx(np.std(values, ddof=1), rel=1e-12)
             assert found.n == 3
     single = configurations[1].spread("validation/accuracy")
-    assert single is not None
     assert (single.sd, single.n) == (None, 1)
-    assert configurations[1].spread("test/accuracy") is None
+    assert configurations[1].spread("test/accuracy").n == 0
 
-    text = report.summary(jobs, title="sweep", plots={}, command="COMMAND")
+    text = report.markdown(jobs, title="sweep", plots={}, command="COMMAND")
     best = next(line for line in text.splitlines() if "Best by validation" in line)
     assert "state_dim 32: 85.00 ± 1.00 % validation accuracy, 83.00 ± 2.65 % test accuracy" in best
     assert "no test figure took part in the choice" in best
@@ -320,7 +319,7 @@ def test_configurations_are_averaged_over_seeds_and_ranked_by_validation(tmp_pat
 def test_a_repeated_seed_is_pointed_out(tmp_path: Path) -> None:
     write_run(tmp_path / "a", 0.8)
     write_run(tmp_path / "b", 0.8)
-    assert "A seed ran more than once" in report.summary(read_jobs(tmp_path), title="s", plots={}, command="c")
+    assert "A seed ran more than once" in report.markdown(read_jobs(tmp_path), title="s", plots={}, command="c")
 
 
 def test_csv_has_a_row_a_job(broken: Path) -> None:
@@ -373,7 +372,7 @@ def test_csv_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_table_is_sorted_and_ends_with_what_did_not_finish(broken: Path) -> None:
-    lines = table(read_jobs(broken)).splitlines()
+    lines = leaderboard(read_jobs(broken)).splitlines()
     assert lines[0].split("  ")[0] == "state_dim"
     assert [line.split() for line in lines[1:]] == [
         ["64", "85.00%", "2", "50"],
@@ -392,7 +391,7 @@ def test_table_fits_in_80_columns(tmp_path: Path) -> None:
     write_run(tmp_path / "a", 0.8, 0.8, seed=7, **long, data__root="/here" * 20)
     write_run(tmp_path / "b", 0.9, 0.8, model__state_dim=4096, **short, data__root="/there" * 20)
     (write_run(tmp_path / ("c" * 100), 0.9) / "config.yaml").write_text("")
-    text = table(read_jobs(tmp_path))
+    text = leaderboard(read_jobs(tmp_path))
     assert max(map(len, text.splitlines())) <= 80
     assert "4096" in text
     assert "0.123456" in text
@@ -401,7 +400,7 @@ def test_table_fits_in_80_columns(tmp_path: Path) -> None:
     assert " seed " in text.splitlines()[0]
     usual = tmp_path / "usual"
     write_grid(usual, model__state_dim=[16, 128], model__embedding_dim=[16], model__readout=["last", "attention"])
-    assert table(read_jobs(usual)).splitlines()[0].split() == [
+    assert leaderboard(read_jobs(usual)).splitlines()[0].split() == [
         *("state_dim", "readout", "seed", "val", "acc", "test", "acc", "best", "ep.", "seconds")
     ]
 
@@ -449,7 +448,7 @@ def test_heatmap_values(tmp_path: Path) -> None:
     for seed in range(3):
         for rate in (0.001, 0.01):
             (tmp_path / f"128_16_all_{rate}_{seed}" / "metrics.json").unlink()
-    panels = heatmap_values(by_configuration(read_jobs(tmp_path)))
+    panels = heatmap_values(rank_configurations(read_jobs(tmp_path)))
     assert [panel.readout for panel in panels] == ["last", "all"]
     for panel in panels:
         assert (panel.state_dims, panel.embedding_dims) == ([16, 128], [16, 32])
@@ -467,8 +466,8 @@ def test_curves_average_the_seeds_that_reached_the_epoch(tmp_path: Path) -> None
 
     write_run(tmp_path / "a", 0.80, epochs=1)
     write_run(tmp_path / "b", 0.86, epochs=2, seed=1)
-    (configuration,) = by_configuration(read_jobs(tmp_path))
-    (first, start), (second, end) = curve(configuration, "validation/accuracy")
+    (configuration,) = rank_configurations(read_jobs(tmp_path))
+    (first, start), (second, end) = curve(configuration, "validation/accuracy").items()
     assert (first, second) == (1, 2)
     assert (start.mean, start.sd) == pytest.approx((np.mean([0.80, 0.81]), np.std([0.80, 0.81], ddof=1)))
     assert (end.mean, end.sd, end.n) == (pytest.approx(0.86), None, 1)
@@ -476,7 +475,7 @@ def test_curves_average_the_seeds_that_reached_the_epoch(tmp_path: Path) -> None
 
 def test_a_title_says_where_cells_are_not_plain_means(tmp_path: Path) -> None:
     write_grid(tmp_path, 2, model__state_dim=[16, 32], optimizer__learning_rate=[0.1, 0.2, 0.3, 0.4, 0.5])
-    report.main([str(tmp_path)])
+    main([str(tmp_path)])
     text = (tmp_path / "summary.md").read_text()
     assert "the best configuration of each cell by validation, mean over seeds; learning_rate varied too" in text
     assert "the best 8 of 10 by validation" in text
@@ -485,7 +484,7 @@ def test_a_title_says_where_cells_are_not_plain_means(tmp_path: Path) -> None:
 def test_a_sweep_with_broken_jobs(broken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "deep" / "report folder"
     before = sorted(broken.rglob("*"))
-    report.main([str(broken), "--output", str(output)])
+    main([str(broken), "--output", str(output)])
     assert sorted(broken.rglob("*")) == before
     assert sorted(path.name for path in output.iterdir()) == sorted(["results.csv", "summary.md", *PLOTS])
     text = (output / "summary.md").read_text()
@@ -500,7 +499,7 @@ def test_a_sweep_with_broken_jobs(broken: Path, tmp_path: Path, capsys: pytest.C
 
 def test_one_run(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", 0.8512, 0.8449, epochs=1)
-    report.main([str(run)])
+    main([str(run)])
     text = (run / "summary.md").read_text()
     assert "One run; nothing was swept." in text
     assert "state_dim 32, embedding_dim 32, readout last: 85.12 % validation accuracy, 84.49 % test accuracy" in text
@@ -514,7 +513,7 @@ def test_jobs_without_test_figures_and_without_history(tmp_path: Path) -> None:
     for seed in range(2):
         path = write_run(tmp_path / f"{seed}", 0.8, seed=seed, data__root="a $x$ [b](c) | d") / "metrics.json"
         path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "history"}))
-    report.main([str(tmp_path)])
+    main([str(tmp_path)])
     text = (tmp_path / "summary.md").read_text()
     assert "80.00 ± 0.00 % validation accuracy, not tested** (2 seeds)" in text
     assert "test accuracy" not in text
@@ -529,7 +528,7 @@ def test_what_nobody_could_see_is_not_drawn(tmp_path: Path, monkeypatch: pytest.
     for most, limit, kept in (("MOST_CELLS", 5, PLOTS[1:]), ("MOST_READOUTS", 1, PLOTS[2:])):
         monkeypatch.setattr(plots, most, limit)
         output = tmp_path / most
-        report.main([str(tmp_path), "--output", str(output)])
+        main([str(tmp_path), "--output", str(output)])
         assert tuple(sorted(path.name for path in output.glob("*.png"))) == kept
 
 
@@ -537,7 +536,7 @@ def test_nothing_finished(tmp_path: Path) -> None:
     write_config(tmp_path / "a")
     for _ in range(2):
         # the second report reads the jobs, not the first report
-        report.main([str(tmp_path)])
+        main([str(tmp_path)])
         assert "1 job: 1 unfinished." in (tmp_path / "summary.md").read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "results.csv", "summary.md"]
 
@@ -568,7 +567,7 @@ def test_what_is_refused(
     (tmp_path / "empty" / "sub").mkdir(parents=True)
     (tmp_path / "taken" / "results.csv").mkdir(parents=True)
     with pytest.raises(SystemExit) as end:
-        report.main(arguments)
+        main(arguments)
     assert end.value.code == code
     error = capsys.readouterr().err
     assert re.search(text, error), error

@@ -25,7 +25,8 @@ from rnn_imdb.common.errors import UserError
 from rnn_imdb.config import names as choices
 from rnn_imdb.config.compose import conf_folder
 from rnn_imdb.data.module import BatchSampler
-from rnn_imdb.sweeps import job as sweep
+from rnn_imdb.sweeps import job
+from rnn_imdb.sweeps.command_line import prepare
 
 pytestmark = pytest.mark.usefixtures("forked")
 
@@ -40,7 +41,7 @@ def jobs_of(folder: Path) -> dict[str, Path]:
 
 def test_sweep_file_gives_axes_that_the_command_line_can_replace() -> None:
     axes = yaml.safe_load((conf_folder() / "sweep" / "capacity.yaml").read_text())["axes"]
-    prepared = sweep.prepare(["sweep=capacity", "model.readout=last", "seed=3,4"])
+    prepared = prepare(["sweep=capacity", "model.readout=last", "seed=3,4"])
     assert "--multirun" in prepared
     assert f"model.state_dim={axes['model.state_dim']}" in prepared
     assert [argument for argument in prepared if argument.startswith(("seed=", "model.readout="))] == [
@@ -53,7 +54,7 @@ def test_sweep_file_gives_axes_that_the_command_line_can_replace() -> None:
 def test_sweep_file_may_lie_anywhere(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("name: mine\naxes:\n  data: aclimdb\n  seed: 0,1\n")
-    assert sweep.prepare([f"sweep={file}", "test=false"]) == [
+    assert prepare([f"sweep={file}", "test=false"]) == [
         *("--multirun", "sweep.name=mine", "test=false", "data=aclimdb", "seed=0,1"),
         *("sweep.swept=[seed]", "sweep.jobs=2"),
     ]
@@ -65,7 +66,7 @@ def test_sweep_file_may_be_spelled_in_any_way(spelling: str, tmp_path: Path, mon
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a").mkdir()
     (tmp_path / "mine.yaml").write_text("name: mine\naxes:\n  seed: 0,1\n")
-    assert sweep.prepare(["sweep=capacity", f"sweep={spelling.format(tmp_path)}"]) == [
+    assert prepare(["sweep=capacity", f"sweep={spelling.format(tmp_path)}"]) == [
         *("--multirun", "sweep.name=mine", "seed=0,1", "sweep.swept=[seed]", "sweep.jobs=2")
     ]
 
@@ -75,14 +76,14 @@ def test_list_in_a_sweep_file_has_a_value_an_entry(tmp_path: Path) -> None:
     axes = {"optimizer.betas": [[0.9, 0.99], [0.8, 0.9]], "model.readout": ["last", "all"], "data.last_words": None}
     axes |= {"seed": [0, 1, 2], "test": False}
     file.write_text(yaml.safe_dump({"name": "mine", "axes": axes}))
-    prepared = sweep.prepare([f"sweep={file}"])
+    prepared = prepare([f"sweep={file}"])
     assert {"optimizer.betas=[0.9, 0.99],[0.8, 0.9]", "data.last_words=null", "test=false"} < set(prepared)
     assert prepared[-2:] == ["sweep.swept=[model.readout,optimizer.betas,seed]", "sweep.jobs=12"]
 
 
 def test_glob_is_an_axis_of_the_files_of_a_group() -> None:
     files = list((conf_folder() / "optimizer").glob("ada*.yaml"))
-    assert sweep.prepare(["-m", "optimizer=glob(ada*)"])[-1] == f"sweep.jobs={len(files)}"
+    assert prepare(["-m", "optimizer=glob(ada*)"])[-1] == f"sweep.jobs={len(files)}"
 
 
 @pytest.mark.parametrize("content", [None, "axes: {}\n", "name: mine\n", "a list", "{", "name: a\naxes: 3\n"])
@@ -90,20 +91,20 @@ def test_sweep_file_of_no_use_is_refused(content: str | None, tmp_path: Path) ->
     if content is not None:
         (tmp_path / "mine.yaml").write_text(content)
     with pytest.raises(UserError, match=r"mine\.yaml must be a YAML file with a name and axes"):
-        sweep.prepare([f"sweep={tmp_path / 'mine.yaml'}"])
+        prepare([f"sweep={tmp_path / 'mine.yaml'}"])
 
 
 def test_options_may_stand_anywhere() -> None:
-    assert sweep.prepare(["seed=1", "--cfg", "job", "test=false"]) == ["--cfg", "job", "seed=1", "test=false"]
+    assert prepare(["seed=1", "--cfg", "job", "test=false"]) == ["--cfg", "job", "seed=1", "test=false"]
 
 
 @pytest.mark.parametrize("arguments", [["seed=1"], [], ["--help"], ["sweep=default", "seed=1"], ["sweep=nosuch"]])
 def test_other_command_lines_stay_as_they_are(arguments: list[str]) -> None:
-    assert sweep.prepare(list(arguments)) == arguments
+    assert prepare(list(arguments)) == arguments
 
 
 def test_sweep_knows_its_axes_and_jobs() -> None:
-    prepared = sweep.prepare(["-m", "model.state_dim=range(1,4)", "optimizer=adam,sgd", "seed=0"])
+    prepared = prepare(["-m", "model.state_dim=range(1,4)", "optimizer=adam,sgd", "seed=0"])
     assert prepared[-2:] == ["sweep.swept=[model.state_dim,optimizer]", "sweep.jobs=6"]
 
 
@@ -219,8 +220,8 @@ def unfinished_sweep(tmp_path: Path) -> Path:
 def test_killed_worker_ends_a_sweep_by_its_table(
     unfinished_sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sweep.Summary, "folder", unfinished_sweep)
-    with pytest.raises(SystemExit) as ended, sweep.outliving_workers():
+    monkeypatch.setattr(job.SweepCallback, "folder", unfinished_sweep)
+    with pytest.raises(SystemExit) as ended, job.outliving_workers():
         raise BrokenProcessPool("a worker was terminated")
     out, err = capsys.readouterr()
     assert ended.value.code == 1
@@ -229,7 +230,7 @@ def test_killed_worker_ends_a_sweep_by_its_table(
     assert "unfinished" in out
     assert f"report       python -m rnn_imdb.report '{unfinished_sweep}'" in out
     assert (unfinished_sweep / "results.csv").is_file()
-    with pytest.raises(RuntimeError, match="a mistake"), sweep.outliving_workers():
+    with pytest.raises(RuntimeError, match="a mistake"), job.outliving_workers():
         raise RuntimeError("a mistake of the program")
 
 
@@ -238,7 +239,7 @@ def test_sweep_whose_results_cannot_be_written_fails(
 ) -> None:
     (unfinished_sweep / "results.csv").mkdir()
     with pytest.raises(SystemExit) as ended:
-        sweep.Summary().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(unfinished_sweep)}}}))
+        job.SweepCallback().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(unfinished_sweep)}}}))
     assert ended.value.code == 1
     assert "results.csv must be writable, but it is not (Is a directory)" in capsys.readouterr().err
 
@@ -278,9 +279,9 @@ def test_launchers_give_the_same_results(
     expected = jobs_of(folder / "experiments" / "runs" / "sweep")
     actual = jobs_of(tmp_path / "experiments" / "runs" / "sweep")
     assert set(actual) == {"state_dim-4", "state_dim-8"}
-    for name, job in actual.items():
-        assert job.name == expected[name].name
-        figures = [json.loads((path / "metrics.json").read_text()) for path in (job, expected[name])]
+    for name, folder in actual.items():
+        assert folder.name == expected[name].name
+        figures = [json.loads((path / "metrics.json").read_text()) for path in (folder, expected[name])]
         # the number of threads changes last bits
         assert figures[0]["validation/loss"] == pytest.approx(figures[1]["validation/loss"], rel=1e-4)
 
