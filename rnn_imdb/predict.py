@@ -54,16 +54,18 @@ def predict(checkpoint: "Checkpoint", texts: Sequence[str], *, explained: bool =
     """Predictions for ``texts``, in their order, with an explanation of each where ``explained``.
 
     Raises:
-        UserError: a text has no words, or the weights are no finite numbers.
+        UserError: a text has no words, the weights are no finite numbers, or the scan has no code for a CPU.
     """
     import numpy as np
     import torch
 
     from rnn_imdb.data.text import PAD_INDEX, tokenize, words_at
     from rnn_imdb.insight.explanation import explain
+    from rnn_imdb.training.announce import chosen_scan
 
     data = checkpoint.config["data"]
     classifier = checkpoint.classifier()
+    chosen_scan(classifier, torch.device("cpu"), torch.float32)
     predictions = []
     for text in texts:
         words = tokenize(text)

@@ -54,10 +54,6 @@ MODULES = modules()
 GRAPH = {name: imports_of(name, path.read_text(encoding="utf-8"), set(MODULES)) for name, path in MODULES.items()}
 # arrows that still go up
 KNOWN = {
-    ("rnn_imdb.scan", "rnn_imdb.common.errors"),
-    ("rnn_imdb.scan.cudnn", "rnn_imdb.common.errors"),
-    ("rnn_imdb.scan.triton_scan", "rnn_imdb.common.errors"),
-    ("rnn_imdb.scan.fused", "rnn_imdb.data.text"),
     *(("rnn_imdb.insight.figures", f"rnn_imdb.insight.{name}") for name in ("forgetting", "quality", "states")),
 }
 

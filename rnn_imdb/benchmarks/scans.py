@@ -13,7 +13,7 @@ from tqdm import tqdm
 from rnn_imdb.benchmarks.table import Row
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.model.cell import TanhCell
-from rnn_imdb.scan import choose_backend
+from rnn_imdb.scan import Case, choose_backend
 
 PEER = "torch.nn.RNN"
 # relative error in norm against float64 above which a backend is wrong, not fast
@@ -46,7 +46,7 @@ def measure(batch_sizes: Sequence[int], state_dims: Sequence[int], length: int, 
 
 def _backends(device: torch.device, state_dim: int) -> list[str]:
     """The peer first, then what can run on ``device`` in reasonable time."""
-    chosen = choose_backend(device, torch.float32, state_dim, masked=False)
+    chosen = choose_backend("auto", Case(device, torch.float32, state_dim))
     if device.type == "cuda" and torch.version.hip is None:
         return [PEER, f"{PEER} TF32", *dict.fromkeys((chosen, "cudnn"))]
     return [PEER, *dict.fromkeys(("bptt", chosen))]
@@ -113,7 +113,7 @@ def _measure(case: _Case, backends: Sequence[str], seconds: float) -> list[Row]:
     for name, function in (("forward", case.forward), ("both", case.backward)):
         with torch.set_grad_enabled(name == "both"):
             medians[name] = _medians(function, backends, seconds / 2, case.device)
-    chosen = choose_backend(case.device, torch.float32, state, masked=False)
+    chosen = choose_backend("auto", Case(case.device, torch.float32, state))
     return [
         {
             "B": batch,

@@ -19,13 +19,6 @@ class UserError(Exception):
         self.exit_code = exit_code
 
 
-class NotServed(UserError, ValueError):
-    """A computation that the backend asked for has no code for; the remedy is another backend."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, exit_code=2)
-
-
 Choice = TypeVar("Choice")
 
 

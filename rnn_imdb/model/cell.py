@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rnn_imdb.common.errors import choose
+from rnn_imdb.data.text import PAD_INDEX
 from rnn_imdb.model.initialization import INITIALIZERS, spectral_radius
-from rnn_imdb.scan import linear_scan
-from rnn_imdb.scan.fused import lookup, project_inputs, scan_tokens, scan_vectors
+from rnn_imdb.scan import linear_scan, lookup, project_inputs, scan_tokens, scan_vectors
 
 
 class TanhCell(nn.Module):
@@ -124,7 +124,8 @@ class TanhCell(nn.Module):
         only_last: bool = False,
     ) -> Float[Tensor, "batch steps state"]:
         """``forward`` of the vectors of ``tokens`` (B, T), without making x_1 .. x_T where that is slower."""
-        return scan_tokens(tokens, embedding, self._matrix, self.b, mask, self.scan, only_last=only_last)
+        options = {"padding_index": PAD_INDEX, "only_last": only_last}
+        return scan_tokens(tokens, embedding, self._matrix, self.b, mask, self.scan, **options)
 
     def extra_repr(self) -> str:
         return f"A={self.state_dim}x({self.state_dim}+{self.embedding_dim}), bias={self.b is not None}"

@@ -8,7 +8,7 @@ from rnn_imdb.common.errors import choose
 from rnn_imdb.data.text import PAD_INDEX
 from rnn_imdb.model.embedding import bigrams, drop_components, drop_words
 from rnn_imdb.model.initialization import INITIALIZERS
-from rnn_imdb.scan.fused import lookup
+from rnn_imdb.scan import lookup
 
 
 class Classifier(nn.Module):

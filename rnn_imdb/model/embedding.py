@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rnn_imdb.data.text import PAD_INDEX, UNKNOWN_INDEX
-from rnn_imdb.scan.fused import lookup
+from rnn_imdb.scan import lookup
 
 # words are below 2^16, so that a pair of them is one number
 _FACTOR = 2**16

@@ -1,28 +1,25 @@
-"""The recurrence of the tanh RNN over a whole sequence: one function, several backends."""
-
-from collections.abc import Callable
-from importlib import import_module
-from importlib.util import find_spec
+"""The recurrence of the RNN over a whole sequence: one function for each kind of input, several backends."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from rnn_imdb.common.errors import NotServed
-from rnn_imdb.scan import native
-from rnn_imdb.scan.bptt import Recurrence
-from rnn_imdb.scan.limits import unserved
+from rnn_imdb.scan import fused
+from rnn_imdb.scan.backends import BACKENDS, Case, Unsupported, choose_backend, load_scan
+from rnn_imdb.scan.fused import lookup, project_inputs
 
-Scan = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
-
-# a backend by name, imported when first used
-SCANS = {
-    "reference": "rnn_imdb.scan.reference",
-    "bptt": "rnn_imdb.scan.bptt",
-    "cpu": "rnn_imdb.scan.native",
-    "triton": "rnn_imdb.scan.triton_scan",
-    "cudnn": "rnn_imdb.scan.cudnn",
-}
+__all__ = [
+    "BACKENDS",
+    "Case",
+    "Unsupported",
+    "choose_backend",
+    "linear_scan",
+    "lookup",
+    "project_inputs",
+    "scan_tokens",
+    "scan_vectors",
+    "tanh_scan",
+]
 
 
 def tanh_scan(
@@ -43,104 +40,17 @@ def tanh_scan(
         weight: recurrent weights W, (H, H); may be strided, for example a part of A.
         initial_state: h_0, (B, H).
         mask: True at real steps, (B, T); None means that all are real.
-        backend: a name in ``SCANS``, or ``auto`` for :func:`choose_backend`.
-        only_last: whether h_T is all that is wanted; on a CPU no gradient is then made for the other states.
+        backend: a name in ``BACKENDS``, or ``auto`` for the fastest that supports this case.
+        only_last: whether h_T is all that is wanted; the C kernel then makes no gradient for the other states.
 
     Returns:
         h_1 .. h_T, (B, T, H); h_T, (B, 1, H), where only the last is wanted.
 
     Raises:
         ValueError: a shape, dtype or device does not fit the others.
-        NotServed: the backend does not serve this case.
+        Unsupported: the backend has no code for this case.
     """
-    check_inputs(projected, weight, initial_state, mask)
-    backend = find_backend(backend, projected.device, projected.dtype, projected.shape[2], masked=mask is not None)
-    if only_last and backend == "cpu":
-        return native.scan(projected, weight, initial_state, mask, only_last=True)
-    states = find_scan(backend)(projected, weight, initial_state, mask)
-    return states[:, -1:] if only_last else states
-
-
-def choose_backend(device: torch.device, dtype: torch.dtype, state_dim: int, *, masked: bool) -> str:
-    """The fastest backend that serves a case: ``cpu`` and ``triton`` are fused, in float32 only.
-
-    On a CPU ``cpu`` was the fastest at every size of ``python -m rnn_imdb.benchmark``; ``bptt`` serves without a
-    compiled kernel, and other dtypes. On NVIDIA's GPUs cuDNN takes over where the fused kernel ends, but knows no mask.
-    """
-    if device.type == "cpu" and dtype == torch.float32 and native.available():
-        return "cpu"
-    # AMD's GPUs have the same name
-    if device.type == "cuda" and torch.version.hip is None:
-        serves = {name: unserved(name, state_dim, masked=masked) is None for name in ("triton", "cudnn")}
-        if dtype == torch.float32 and serves["triton"] and find_spec("triton") is not None:
-            return "triton"
-        if serves["cudnn"]:
-            return "cudnn"
-    return "bptt"
-
-
-def find_scan(backend: str) -> Scan:
-    """The function behind the name ``backend``.
-
-    Raises:
-        ValueError: there is no such backend.
-    """
-    if backend not in SCANS:
-        raise ValueError(f"backend must be auto or one of {', '.join(SCANS)}, got {backend!r}")
-    return import_module(SCANS[backend]).scan
-
-
-# where the fused kernels run, in float32 alone; the other backends take any device and dtype
-_FUSED = {"cpu": "cpu", "triton": "cuda"}
-
-
-def find_backend(backend: str, device: torch.device, dtype: torch.dtype, state_dim: int, *, masked: bool) -> str:
-    """``backend``, or for ``auto`` that of :func:`choose_backend`.
-
-    Raises:
-        NotServed: it does not run on ``device`` in ``dtype``, or not with such a state or a mask.
-    """
-    if backend == "auto":
-        return choose_backend(device, dtype, state_dim, masked=masked)
-    if reason := unserved(backend, state_dim, masked=masked):
-        raise NotServed(reason)
-    if backend in _FUSED and (device.type, dtype) != (_FUSED[backend], torch.float32):
-        raise NotServed(
-            f"the scan {backend} runs in torch.float32 on a {_FUSED[backend]} device, got {dtype} on {device}: "
-            "set model.scan=auto, or bptt, which runs anywhere"
-        )
-    if backend == "triton" and torch.version.hip is not None:
-        raise NotServed(
-            f"the scan triton is written for NVIDIA's GPUs, got one of ROCm {torch.version.hip}: set model.scan=auto, "
-            "or bptt, which runs anywhere"
-        )
-    if backend == "cpu" and not native.available():
-        raise NotServed(f"the scan cpu has no kernel here: {native.unavailable_reason()}, or set model.scan=auto")
-    return backend
-
-
-def check_inputs(projected: Tensor, weight: Tensor, initial_state: Tensor, mask: Tensor | None) -> None:
-    """Raise the ValueError of :func:`tanh_scan` about shapes, dtypes and devices."""
-    if projected.ndim != 3 or 0 in projected.shape:
-        raise ValueError(f"projected must have a shape (B, T, H) without zeros, got {tuple(projected.shape)}")
-    batch, time, state = projected.shape
-    expected = {"weight": (weight, (state, state)), "initial_state": (initial_state, (batch, state))}
-    for name, (tensor, shape) in expected.items():
-        if tuple(tensor.shape) != shape:
-            raise ValueError(
-                f"{name} must have shape {shape} beside projected {(batch, time, state)}, got {tuple(tensor.shape)}"
-            )
-        if tensor.dtype != projected.dtype or tensor.device != projected.device:
-            raise ValueError(
-                f"{name} must be {projected.dtype} on {projected.device} like projected, "
-                f"got {tensor.dtype} on {tensor.device}"
-            )
-    if not projected.is_floating_point():
-        raise ValueError(f"projected must be of a floating dtype, got {projected.dtype}")
-    if mask is not None and (tuple(mask.shape) != (batch, time) or mask.dtype != torch.bool):
-        raise ValueError(f"mask must be torch.bool of shape {(batch, time)}, got {mask.dtype} {tuple(mask.shape)}")
-    if mask is not None and mask.device != projected.device:
-        raise ValueError(f"mask must be on {projected.device} like projected, got {mask.device}")
+    return _scan(projected, weight, initial_state, mask, backend, only_last, linear=False)
 
 
 def linear_scan(
@@ -148,14 +58,154 @@ def linear_scan(
     weight: Float[Tensor, "state state"],
     initial_state: Float[Tensor, "batch state"],
     mask: Bool[Tensor, "batch time"] | None = None,
-) -> Float[Tensor, "batch time state"]:
-    """All states of a linear recurrence,
+    backend: str = "auto",
+    *,
+    only_last: bool = False,
+) -> Float[Tensor, "batch steps state"]:
+    """All states of a linear recurrence, with arguments, result and errors of :func:`tanh_scan`,
 
         h_t = projected_t + W h_{t-1}        h_t = h_{t-1} where ``mask`` is False
 
-    Arguments, result and errors are those of ``rnn_imdb.scan.tanh_scan``; the backward pass is that of
-    ``rnn_imdb.scan.bptt`` with a slope of one. With eigenvalues of W outside the unit circle long sequences may
-    overflow to inf.
+    With eigenvalues of W outside the unit circle long sequences may overflow to inf.
     """
-    check_inputs(projected, weight, initial_state, mask)
-    return Recurrence.apply(projected, weight, initial_state, mask, False)  # pyright: ignore[reportReturnType]
+    return _scan(projected, weight, initial_state, mask, backend, only_last, linear=True)
+
+
+def _scan(
+    projected: Tensor,
+    weight: Tensor,
+    initial_state: Tensor,
+    mask: Tensor | None,
+    backend: str,
+    only_last: bool,
+    *,
+    linear: bool,
+) -> Tensor:
+    _check_steps("projected", projected)
+    B, T, H = projected.shape
+    dtype = projected.dtype
+    _check(
+        projected.device,
+        weight=(weight, dtype, (H, H)),
+        initial_state=(initial_state, dtype, (B, H)),
+        mask=(mask, torch.bool, (B, T)),
+    )
+    backend = choose_backend(backend, Case(projected.device, dtype, H, mask is not None, linear))
+    if backend == "cpu":
+        return fused.scan(projected, weight, initial_state, mask, only_last=only_last)
+    options = {"linear": True} if linear else {}
+    states = load_scan(backend)(projected, weight, initial_state, mask, **options)
+    return states[:, -1:] if only_last else states
+
+
+def scan_vectors(
+    inputs: Float[Tensor, "batch time embedding"],
+    A: Float[Tensor, "state state_and_embedding"],
+    bias: Float[Tensor, " state"] | None = None,
+    initial_state: Float[Tensor, "batch state"] | None = None,
+    mask: Bool[Tensor, "batch time"] | None = None,
+    backend: str = "auto",
+    *,
+    linear: bool = False,
+    only_last: bool = False,
+) -> Float[Tensor, "batch steps state"]:
+    """``tanh_scan`` of p_t = W_x x_t + b, or ``linear_scan``.
+
+    Args:
+        inputs: x_1 .. x_T, (B, T, E).
+        A: recurrent weights W beside input weights W_x, (H, H + E).
+        bias: b, (H,), or None.
+        initial_state: h_0, (B, H); None stands for zeros.
+        mask, backend, only_last: as for ``tanh_scan``.
+        linear: whether the recurrence is linear.
+
+    Raises:
+        ValueError: a shape, dtype or device does not fit the others.
+        Unsupported: the backend has no code for this case.
+    """
+    _check_steps("inputs", inputs)
+    (B, T, E), H, dtype = inputs.shape, len(A), inputs.dtype
+    _check(
+        inputs.device,
+        A=(A, dtype, (H, H + E)),
+        bias=(bias, dtype, (H,)),
+        initial_state=(initial_state, dtype, (B, H)),
+        mask=(mask, torch.bool, (B, T)),
+    )
+    if initial_state is None:
+        initial_state = inputs.new_zeros(B, H)
+    backend = choose_backend(backend, Case(inputs.device, dtype, H, mask is not None, linear))
+    # of one split, since autograd would pad and add up the gradients of two slices
+    weight, input_weight = A.split([H, E], dim=1)
+    if backend == "cpu":
+        return fused.scan(inputs, weight, initial_state, mask, input_weight, bias, only_last=only_last)
+    # under autocast the product may come in a shorter dtype than the recurrence runs in
+    projected = project_inputs(inputs, input_weight, bias).to(dtype)
+    return _scan(projected, weight, initial_state, mask, backend, only_last, linear=linear)
+
+
+def scan_tokens(
+    tokens: Int[Tensor, "batch time"],
+    embedding: Float[Tensor, "vocabulary embedding"],
+    A: Float[Tensor, "state state_and_embedding"],
+    bias: Float[Tensor, " state"] | None = None,
+    mask: Bool[Tensor, "batch time"] | None = None,
+    backend: str = "auto",
+    *,
+    padding_index: int,
+    linear: bool = False,
+    only_last: bool = False,
+) -> Float[Tensor, "batch steps state"]:
+    """``scan_vectors`` of x_t = embedding[token_t] from h_0 = 0: its values, and its gradients to rounding.
+
+    Args:
+        tokens: words, (B, T).
+        embedding: a vector x for each word, (V, E).
+        padding_index: the token that many rows begin with. Its states are computed once for all of them; the result
+            is the same whichever token is named.
+        A, bias, mask, backend, linear, only_last: as for :func:`scan_vectors`.
+
+    Raises:
+        IndexError: a token is outside the vocabulary.
+        ValueError: a shape, dtype or device does not fit the others.
+        Unsupported: the backend has no code for this case.
+    """
+    if tokens.ndim != 2 or 0 in tokens.shape or tokens.dtype not in (torch.int64, torch.int32):
+        raise ValueError(
+            f"tokens must be integers of a shape (B, T) without zeros, got {tokens.dtype} {tuple(tokens.shape)}"
+        )
+    (B, T), E, H, dtype = tokens.shape, embedding.shape[-1], len(A), embedding.dtype
+    _check(
+        embedding.device,
+        tokens=(tokens, tokens.dtype, (B, T)),
+        embedding=(embedding, dtype, (len(embedding), E)),
+        A=(A, dtype, (H, H + E)),
+        bias=(bias, dtype, (H,)),
+        mask=(mask, torch.bool, (B, T)),
+    )
+    backend = choose_backend(backend, Case(embedding.device, dtype, H, mask is not None, linear))
+    if backend != "cpu":
+        inputs = lookup(embedding, tokens)
+        return scan_vectors(inputs, A, bias, None, mask, backend, linear=linear, only_last=only_last)
+    weight, input_weight = A.split([H, E], dim=1)
+    return fused.scan_tokens(tokens, embedding, weight, input_weight, bias, mask, padding_index, only_last=only_last)
+
+
+def _check_steps(name: str, x: Tensor) -> None:
+    if x.ndim != 3 or 0 in x.shape or not x.is_floating_point():
+        raise ValueError(
+            f"{name} must be of a floating dtype and of a shape (batch, time, size) without zeros, "
+            f"got {x.dtype} of shape {tuple(x.shape)}"
+        )
+
+
+def _check(device: torch.device, **arguments: tuple[Tensor | None, torch.dtype, tuple[int, ...]]) -> None:
+    """Raise ValueError unless each tensor lies on ``device``, has the dtype and shape beside it, and is not empty."""
+    for name, (tensor, dtype, shape) in arguments.items():
+        if tensor is None:
+            continue
+        if (tensor.dtype, tuple(tensor.shape), tensor.device) != (dtype, shape, device) or 0 in shape:
+            raise ValueError(
+                f"{name} must be {dtype} of shape {shape}, without zeros, on {device} beside the other arguments, got "
+                f"{tensor.dtype} of shape {tuple(tensor.shape)} on {tensor.device}"
+            )

@@ -13,6 +13,8 @@ def scan(
     weight: Float[Tensor, "state state"],
     initial_state: Float[Tensor, "batch state"],
     mask: Bool[Tensor, "batch time"] | None = None,
+    *,
+    linear: bool = False,
 ) -> Float[Tensor, "batch time state"]:
     """h_t = tanh(projected_t + W h_{t-1}), or h_{t-1} where ``mask`` is False.
 
@@ -23,17 +25,16 @@ def scan(
         δ_t = 0                     c_{t-1} = r_t              where it is masked
 
     and dL/dprojected_t = δ_t, dL/dW = Σ_t δ_t h_{t-1}^T (one product over all steps and rows), dL/dh_0 = c_0.
-    Werbos, Backpropagation through time (1990).
+    Werbos, Backpropagation through time (1990). Where the recurrence is ``linear``, there is no tanh, and its slope
+    1 - h_t² is 1.
     """
-    return Recurrence.apply(projected, weight, initial_state, mask, True)  # pyright: ignore[reportReturnType]
+    return _Recurrence.apply(projected, weight, initial_state, mask, linear)  # pyright: ignore[reportReturnType]
 
 
-class Recurrence(torch.autograd.Function):
-    """With tanh, or linear: then the slope 1 - h_t² of the equations above is 1."""
-
+class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, projected: Tensor, weight: Tensor, initial_state: Tensor, mask: Tensor | None, tanh: bool
+        ctx: Any, projected: Tensor, weight: Tensor, initial_state: Tensor, mask: Tensor | None, linear: bool
     ) -> Tensor:
         time = projected.shape[1]
         # time first, so that each step is one contiguous block; slot 0 is the initial state
@@ -43,12 +44,12 @@ class Recurrence(torch.autograd.Function):
         transposed = weight.T
         for t in range(1, time + 1):
             states[t].addmm_(states[t - 1], transposed)
-            if tanh:
+            if not linear:
                 states[t].tanh_()
             if mask is not None:
                 torch.where(mask[:, t - 1, None], states[t], states[t - 1], out=states[t])
         ctx.save_for_backward(states, weight, mask)
-        ctx.tanh = tanh
+        ctx.linear = linear
         return states[1:].transpose(0, 1)
 
     @staticmethod
@@ -59,7 +60,7 @@ class Recurrence(torch.autograd.Function):
         time = len(states) - 1
         # δ is filled in where the gradient of the states stood
         delta = grad_states.transpose(0, 1).clone(memory_format=torch.contiguous_format)  # (T, B, H)
-        slope = 1 - states[1:].square() if ctx.tanh else None
+        slope = None if ctx.linear else 1 - states[1:].square()
         chain = torch.zeros_like(states[0])
         for t in range(time - 1, -1, -1):
             if mask is None:

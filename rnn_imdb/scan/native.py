@@ -18,15 +18,12 @@ from collections.abc import Callable
 from functools import cache
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 INSTRUCTION_SETS = {"AVX512": ("avx512", "avx2", "baseline"), "AVX2": ("avx2", "baseline")}
 # of the sources that the kernels are built from, as in common.h; a test tells the number
 VERSION = 0xCD6B285
-_LANES = 16  # the kernel wants multiples of the widest vector: 16 floats
+LANES = 16  # the kernel wants multiples of the widest vector: 16 floats
 
 _N, _POINTER, _THREADS, _NUMBER = ctypes.c_long, ctypes.c_void_p, ctypes.c_int, ctypes.c_float
 _MATRIX = [_POINTER, _N, _N]  # data and two strides
@@ -118,7 +115,7 @@ def available() -> bool:
     return _kernel()[0] is not None
 
 
-def serves(tensor: Tensor) -> bool:
+def supports(tensor: Tensor) -> bool:
     """Whether the kernels run on tensors like this one."""
     return tensor.is_cpu and tensor.dtype == torch.float32 and available()
 
@@ -189,70 +186,3 @@ def _refusal(function: str, numbers: tuple[int | float, ...], status: int) -> Ex
     if status == _OUT_OF_RANGE:
         return IndexError(f"a token is out of range in {function}: words have numbers from 0 to {numbers[-1] - 1}")
     return ValueError(f"sizes must fit each other in {function}, got {numbers}")
-
-
-def pad(x: Tensor, *dims: int) -> Tensor:
-    """x with zeros after its last entries, so that each of the trailing `dims` is a multiple of the vector width.
-
-    A sign that torch keeps beside the numbers, as of the imaginary part of a conjugate, goes into them.
-    """
-    x = x.resolve_neg()
-    missing = [-x.shape[dim] % _LANES for dim in dims]
-    return F.pad(x, [n for m in missing for n in (0, m)]) if any(missing) else x
-
-
-class _Scan(torch.autograd.Function):
-    """delta_t = (g_t + W^T delta_{t+1}) (1 - h_t^2);   dW = sum_t delta_t h_{t-1}^T;   see scan.c."""
-
-    @staticmethod
-    def forward(ctx, projected, weight, initial_state, mask, used, only_last):
-        projected, initial_state = projected.contiguous(), initial_state.contiguous()
-        states = torch.empty_like(projected)  # (B, T, H)
-        B, T, H = states.shape
-        sizes = B, T, H, used, B * T, False, only_last
-        call("tanh_scan_forward", sizes, projected, None, weight, initial_state, mask, states)
-        ctx.save_for_backward(weight, initial_state, mask, states)
-        ctx.used = used
-        return states[:, -1:].clone() if only_last else states
-
-    @staticmethod
-    @once_differentiable  # which types ctx as positional only
-    def backward(ctx, gradient):  # pyright: ignore[reportIncompatibleMethodOverride]
-        weight, initial_state, mask, states = ctx.saved_tensors
-        B, T, H = states.shape
-        gradient = gradient.resolve_neg().contiguous()  # may be expanded: the gradient of a sum, say
-        delta = torch.empty_like(states)  # (B, T, H)
-        d_initial = torch.empty_like(initial_state)
-        sizes = B, T, H, ctx.used, gradient.shape[1], False
-        call("tanh_scan_backward", sizes, gradient, weight, states, mask, delta, d_initial)
-        d_weight = None
-        if ctx.needs_input_grad[1]:
-            d_weight = states.new_empty(H, H)
-            call("outer", (B, T, H), delta, states, initial_state, mask, d_weight)
-        return delta, d_weight, d_initial, None, None, None
-
-
-def scan(
-    projected: Float[Tensor, "batch time state"],
-    weight: Float[Tensor, "state state"],
-    initial_state: Float[Tensor, "batch state"],
-    mask: Bool[Tensor, "batch time"] | None = None,
-    *,
-    only_last: bool = False,
-) -> Float[Tensor, "batch steps state"]:
-    """h_t = tanh(p_t + W h_{t-1}) where the mask is true, h_{t-1} elsewhere; h_T alone, (B, 1, H), with `only_last`.
-
-    Any B, T, H ≥ 1, fast where H is a multiple of 16; nothing is computed for masked steps. `weight` may be strided.
-    Differentiable once, in all but the mask. Shapes, dtypes and devices are the caller's to check; RuntimeError
-    without a kernel (see `available`).
-    """
-    H = projected.shape[2]
-    states = _Scan.apply(
-        pad(projected, -1),
-        pad(weight, -1, -2),
-        pad(initial_state, -1),
-        None if mask is None else mask.contiguous(),
-        H,
-        only_last,
-    )
-    return states[..., :H] if states.shape[2] != H else states

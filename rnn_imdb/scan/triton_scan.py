@@ -12,9 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from rnn_imdb.common.errors import NotServed
 from rnn_imdb.scan import triton_kernels
-from rnn_imdb.scan.limits import unserved
 
 
 def _launch(kernel, programs, warps, *arguments, state_dim):
@@ -71,11 +69,5 @@ def scan(
     initial_state: Float[Tensor, "batch state"],
     mask: Bool[Tensor, "batch time"] | None = None,
 ) -> Float[Tensor, "batch time state"]:
-    """h_t = tanh(p_t + W h_{t-1}) for all t, differentiable once; float32, any strides.
-
-    Raises:
-        NotServed: H exceeds 128.
-    """
-    if reason := unserved("triton", projected.shape[2], masked=mask is not None):
-        raise NotServed(reason)
+    """h_t = tanh(p_t + W h_{t-1}) for all t, differentiable once; float32, H up to 128, any strides."""
     return _Scan.apply(projected, weight, initial_state, mask)

@@ -7,13 +7,14 @@ from shlex import quote
 import torch
 from omegaconf import DictConfig
 
+from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import relative
 from rnn_imdb.config.command_line import pasted
 from rnn_imdb.data.module import IMDBDataModule
 from rnn_imdb.model.cell import LinearCell
 from rnn_imdb.model.classifier import Classifier
 from rnn_imdb.model.rnn import ReviewClassifier
-from rnn_imdb.scan import find_backend, native
+from rnn_imdb.scan import Case, Unsupported, choose_backend, native
 
 # what the parts of a classifier are called; the others by their own name
 _PARTS = {"cell": "recurrence", "backward_cell": "backward recurrence"}
@@ -30,7 +31,7 @@ def summary(
     """What will be trained, on what, where, and with which parameter budget; ``dtype`` is that of the parameters.
 
     Raises:
-        NotServed: the scan that was asked for does not run there.
+        UserError: the scan that was asked for has no code for this model on this device.
     """
     sizes = ", ".join(f"{len(data.split(name).labels):,} {name}" for name in ("train", "validation", "test"))
     read = [f", the {side} {n:,} words" for side, n in (("first", data.first_words), ("last", data.last_words)) if n]
@@ -52,18 +53,32 @@ def summary(
 def _scan(classifier: Classifier, device: torch.device, dtype: torch.dtype) -> str:
     """The backend that the recurrence will use, and why not a faster one."""
     threads = f"{torch.get_num_threads()} threads"
+    chosen = chosen_scan(classifier, device, dtype)
     if not isinstance(classifier, ReviewClassifier):
-        return f"none, {threads}"
+        return f"{chosen}, {threads}"
     cell = classifier.cell
-    if isinstance(cell, LinearCell):
-        return f"bptt, {threads}"
-    chosen = find_backend(cell.scan, device, dtype, cell.state_dim, masked=classifier.mask_padding)
-    if device.type != "cpu":
+    if device.type != "cpu" and not isinstance(cell, LinearCell):
         return chosen
     if chosen == "cpu":
         return f"cpu ({native.instruction_set()}), {threads}"
-    slower = cell.scan == "auto" and dtype == torch.float32
+    slower = cell.scan == "auto" and dtype == torch.float32 and not native.available()
     return f"{chosen}{f' (slower than cpu: {native.unavailable_reason()})' if slower else ''}, {threads}"
+
+
+def chosen_scan(classifier: Classifier, device: torch.device, dtype: torch.dtype) -> str:
+    """The backend that the recurrence of ``classifier`` will use; ``none`` where it has no recurrence.
+
+    Raises:
+        UserError: the one that was asked for has no code for this model on this device.
+    """
+    if not isinstance(classifier, ReviewClassifier):
+        return "none"
+    cell = classifier.cell
+    case = Case(device, dtype, cell.state_dim, classifier.mask_padding, isinstance(cell, LinearCell))
+    try:
+        return choose_backend(cell.scan, case)
+    except Unsupported as error:
+        raise UserError(f"model.scan must suit the model and its device, but {error}", exit_code=2) from error
 
 
 def next_steps(folder: Path, root: str | None) -> str:

@@ -13,10 +13,11 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import BEST, write_atomically
 from rnn_imdb.training import environment
+from rnn_imdb.training.announce import chosen_scan
 from rnn_imdb.training.checkpoint import Checkpoint, open_checkpoint
 from rnn_imdb.training.module import SentimentModule
 from rnn_imdb.training.progress import Bars
-from rnn_imdb.training.trainer import REFUSALS, build_data, refusals
+from rnn_imdb.training.trainer import REFUSALS, build_data, parameter_dtype, refusals
 
 
 def evaluate(
@@ -65,6 +66,7 @@ def evaluate(
             enable_model_summary=False,
             enable_checkpointing=False,
         )
+    chosen_scan(module.classifier, trainer.strategy.root_device, parameter_dtype(trainer))
     trainer.test(module, reviews.loader(split), verbose=False)
     metrics = {name.replace("test/", f"{split}/"): value for name, value in module.tested.items()}
     print(f"{split} of {settings['source']}, {len(reviews.split(split).labels):,} reviews: ", end="")

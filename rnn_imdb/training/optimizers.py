@@ -57,7 +57,7 @@ def _is_plain(group: dict[str, Any]) -> bool:
     weights = [weight for weight in group["params"] if weight.grad is not None]
     tensors = [tensor for weight in weights for tensor in (weight, weight.grad)]
     return all(
-        native.serves(tensor) and tensor.layout == torch.strided and tensor.is_contiguous() for tensor in tensors
+        native.supports(tensor) and tensor.layout == torch.strided and tensor.is_contiguous() for tensor in tensors
     )
 
 

@@ -11,7 +11,7 @@ from conftest import compose
 from torch import Tensor, nn
 
 from rnn_imdb.benchmarks.epochs import _with_torch_rnn
-from rnn_imdb.common.errors import NotServed
+from rnn_imdb.common.errors import UserError
 from rnn_imdb.config.names import READOUTS
 from rnn_imdb.model import ENCODERS, make_classifier
 from rnn_imdb.model.baselines import ConvClassifier, DenseClassifier
@@ -261,7 +261,7 @@ def test_summary_names_the_scan_that_runs(
     assert model.cell.scan == "auto"
     model.cell.scan = "cpu"
     if kernel is None:
-        with pytest.raises(NotServed, match="the scan cpu"):
+        with pytest.raises(UserError, match="the scan cpu"):
             summary(config, data, model, device, parameter_dtype(trainer), Path("run"))
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rnn_imdb.scan.fused import lookup, project_inputs
+from rnn_imdb.scan import lookup, project_inputs
 
 
 def values_and_gradients(function: Callable[..., Tensor], dtype: torch.dtype, *tensors: Tensor | None) -> list[Tensor]:

@@ -1,6 +1,7 @@
 """The recurrence over words and over vectors against embedding, linear and scan, in values and gradients."""
 
 import itertools
+from functools import partial
 
 import pytest
 import torch
@@ -8,11 +9,11 @@ from conftest import with_threads
 from torch import Tensor
 from torch.nn import functional as F
 
-from rnn_imdb.common.errors import NotServed
-from rnn_imdb.data.text import PAD_INDEX
-from rnn_imdb.scan import native, tanh_scan
-from rnn_imdb.scan.fused import scan_tokens, scan_vectors
+from rnn_imdb import scan
+from rnn_imdb.scan import Unsupported, native, scan_vectors, tanh_scan
 
+PAD_INDEX = 0
+scan_tokens = partial(scan.scan_tokens, padding_index=PAD_INDEX)
 NAMES = ("embedding", "A", "b")
 SHAPES = [(1, 1, 3, 1, 1), (3, 7, 20, 5, 31), (32, 63, 300, 32, 32), (5, 500, 90, 48, 64), (9, 20, 5000, 16, 100)]
 PADDINGS = ("none", "pre", "post", "holes", "nothing else", "one row without")
@@ -200,9 +201,9 @@ def test_arguments_that_do_not_fit_are_refused_before_they_are_read() -> None:
 def test_backend_that_does_not_serve_is_refused() -> None:
     parameters = [tensor.requires_grad_() for tensor in make_parameters(20, 4, 16)]
     embedding, A, b = parameters
-    with pytest.raises(NotServed, match=r"cpu runs in torch.float32 on a cpu device, got torch.float64 on cpu"):
+    with pytest.raises(Unsupported, match=r"cpu runs in torch.float32 on a cpu device, got torch.float64 on cpu"):
         scan_tokens(make_tokens("pre", 2, 3, 20), embedding, A, b, backend="cpu")
-    with pytest.raises(NotServed, match=r"triton runs in torch.float32 on a cuda device, got torch.float64 on cpu"):
+    with pytest.raises(Unsupported, match=r"triton runs in torch.float32 on a cuda device, got torch.float64 on cpu"):
         tanh_scan(torch.zeros(1, 2, 16, dtype=torch.float64), A[:, :16], torch.zeros(1, 16).double(), backend="triton")
 
 

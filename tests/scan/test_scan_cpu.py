@@ -10,9 +10,7 @@ from test_scan import MASKS, assert_close, make_case, run, truth
 from torch import Tensor
 
 from rnn_imdb.benchmarks import scans
-from rnn_imdb.common.errors import NotServed
-from rnn_imdb.scan import choose_backend, find_backend, native
-from rnn_imdb.scan.fused import project_inputs
+from rnn_imdb.scan import Case, Unsupported, choose_backend, fused, native, project_inputs
 
 pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.unavailable_reason()))
 
@@ -59,7 +57,7 @@ def test_nothing_masked_is_read(kernel: str) -> None:
 
 def test_tanh_is_accurate_everywhere(kernel: str) -> None:
     def scan_of(values: Tensor) -> Tensor:
-        return native.scan(values.view(-1, 1, 16), torch.zeros(16, 16), torch.zeros(len(values) // 16, 16)).flatten()
+        return fused.scan(values.view(-1, 1, 16), torch.zeros(16, 16), torch.zeros(len(values) // 16, 16)).flatten()
 
     wide = torch.linspace(-12, 12, 1_600_000)
     assert (scan_of(wide).double() - wide.double().tanh()).abs().max() < 2e-6
@@ -83,7 +81,7 @@ def test_denormals_are_flushed_inside_and_the_callers_mode_stays(kernel: str) ->
             assert denormals_survive() is not flush
         torch.set_flush_denormal(False)
         tiny = torch.full((1, 3, 16), 1e-40)
-        assert not native.scan(tiny, torch.zeros(16, 16), torch.zeros(1, 16)).any()
+        assert not fused.scan(tiny, torch.zeros(16, 16), torch.zeros(1, 16)).any()
     finally:
         torch.set_flush_denormal(not before)
 
@@ -101,25 +99,26 @@ def test_gradients_nobody_asked_for_are_left_out(kernel: str) -> None:
     case = make_case(3, 5, 32)
     projected = case.projected.float().requires_grad_()
     weight, initial = case.weight.float(), case.initial_state.float()
-    native.scan(projected, weight, initial).sum().backward()
+    fused.scan(projected, weight, initial).sum().backward()
     assert projected.grad is not None
     with torch.no_grad():
-        assert native.scan(projected, weight, initial).grad_fn is None
+        assert fused.scan(projected, weight, initial).grad_fn is None
 
 
 def test_auto_takes_the_kernel_for_float32_alone() -> None:
     device = torch.device("cpu")
-    assert choose_backend(device, torch.float32, 32, masked=True) == "cpu"
-    assert choose_backend(device, torch.float64, 32, masked=False) == "bptt"
+    assert choose_backend("auto", Case(device, torch.float32, 32, masked=True)) == "cpu"
+    assert choose_backend("auto", Case(device, torch.float64, 32)) == "bptt"
 
 
 def test_rocm_gets_no_kernel_written_for_nvidia(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.version, "hip", "6.4.0")
     device = torch.device("cuda")
-    assert choose_backend(device, torch.float32, 32, masked=False) == "bptt"
-    with pytest.raises(NotServed, match=r"triton is written for NVIDIA's GPUs, got one of ROCm 6\.4\.0"):
-        find_backend("triton", device, torch.float32, 32, masked=False)
-    assert find_backend("bptt", device, torch.float32, 32, masked=False) == "bptt"
+    case = Case(device, torch.float32, 32)
+    assert choose_backend("auto", case) == "bptt"
+    with pytest.raises(Unsupported, match=r"triton is written for NVIDIA's GPUs, got one of ROCm 6\.4\.0"):
+        choose_backend("triton", case)
+    assert choose_backend("bptt", case) == "bptt"
     assert scans._backends(device, 32) == [scans.PEER, "bptt"]
 
 
@@ -131,5 +130,5 @@ def test_the_benchmark_measures_what_serves_a_size() -> None:
 
 def test_without_a_kernel_auto_falls_back_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "_kernel", lambda: (None, "no such module"))
-    assert choose_backend(torch.device("cpu"), torch.float32, 32, masked=False) == "bptt"
+    assert choose_backend("auto", Case(torch.device("cpu"), torch.float32, 32)) == "bptt"
     assert "Install a C compiler" in str(native.unavailable_reason())

@@ -8,19 +8,20 @@ import shlex
 import subprocess
 import sysconfig
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from rnn_imdb.common.errors import NotServed
+from rnn_imdb import scan
 from rnn_imdb.model.embedding import bigrams
-from rnn_imdb.scan import choose_backend, find_backend, native, tanh_scan
-from rnn_imdb.scan.fused import lookup, project_inputs, scan_tokens, scan_vectors
+from rnn_imdb.scan import Case, Unsupported, choose_backend, lookup, native, project_inputs, scan_vectors, tanh_scan
 from rnn_imdb.training.optimizers import RMSprop
 
 ROOT = Path(__file__).parents[2]
+scan_tokens = partial(scan.scan_tokens, padding_index=0)
 INSTRUCTION_SETS = native.INSTRUCTION_SETS["AVX512"]
 with_kernel = pytest.mark.skipif(not native.available(), reason=str(native.unavailable_reason()))
 # sizes and numbers of a call that fits
@@ -257,9 +258,10 @@ def test_a_kernel_of_other_sources_is_not_called(before_versions: bool, monkeypa
     monkeypatch.setattr(native, "_kernel", native._kernel.__wrapped__)
     assert not native.available()
     reason = "the C kernel was built for another version of rnn_imdb. Install a C compiler .* and reinstall rnn_imdb"
-    assert choose_backend(torch.device("cpu"), torch.float32, 32, masked=False) == "bptt"
-    with pytest.raises(NotServed, match=reason):
-        find_backend("cpu", torch.device("cpu"), torch.float32, 32, masked=False)
+    case = Case(torch.device("cpu"), torch.float32, 32)
+    assert choose_backend("auto", case) == "bptt"
+    with pytest.raises(Unsupported, match=reason):
+        choose_backend("cpu", case)
 
 
 def test_where_there_is_a_compiler_all_kernels_are_built(tmp_path: Path) -> None:

@@ -10,10 +10,7 @@ from conftest import runnable, with_threads
 from torch import Tensor
 from torch.nn import functional as F
 
-from rnn_imdb.config.names import SCANS
-from rnn_imdb.data.text import PAD_INDEX
-from rnn_imdb.scan import native, tanh_scan
-from rnn_imdb.scan.fused import lookup, project_inputs, scan_tokens, scan_vectors
+from rnn_imdb.scan import BACKENDS, lookup, native, project_inputs, scan_tokens, scan_vectors, tanh_scan
 
 CASES = 150
 # in norm; where a state of one component saturates, its slope 1 - h² is little more than the rounding error of h
@@ -72,7 +69,7 @@ class Maker:
         tokens = torch.randint(vocabulary, (batch, time), generator=self.generator)
         begins = torch.randint(time + 1, (batch, 1), generator=self.generator)
         if self.choice.random() < 0.6:
-            tokens[torch.arange(time) < begins] = PAD_INDEX
+            tokens[torch.arange(time) < begins] = 0
         return self.laid_out(tokens.to(self.choice.choice((torch.int32, torch.int64))))
 
     def bias(self, state: int) -> list[Tensor]:
@@ -122,7 +119,7 @@ def tokens_case(make: Maker) -> Case:
     leaves = [make.normal(vocabulary, embedding), make.laid_out(make.matrix(state, embedding)), *make.bias(state)]
 
     def function(backend: str, table: Tensor, A: Tensor, bias: Tensor | None = None) -> Tensor:
-        return scan_tokens(tokens, table, A, bias, mask, backend, only_last=last)
+        return scan_tokens(tokens, table, A, bias, mask, backend, padding_index=0, only_last=last)
 
     def truth(table: Tensor, A: Tensor, bias: Tensor | None = None) -> Tensor:
         projected = F.linear(F.embedding(tokens, table), A[:, state:], bias)
@@ -195,7 +192,7 @@ def check(kind: str, backend: str, seed: int) -> None:
 
 @pytest.fixture(params=["bptt", "cudnn", *runnable()])
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    if request.param in SCANS:
+    if request.param in BACKENDS:
         yield request.param
         return
     library = native.load(request.param)

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 pytest.importorskip("triton", reason="the extra `test` brings triton")
-from rnn_imdb.scan import cudnn, triton_kernels, triton_scan
-from rnn_imdb.scan.limits import LARGEST_FUSED_STATE
+from rnn_imdb.scan import Case, Unsupported, choose_backend, cudnn, tanh_scan, triton_kernels, triton_scan
+from rnn_imdb.scan.backends import LARGEST_TRITON_STATE
 
 ROOT = Path(__file__).parents[2]
 ALL_UPSTREAMS = ["dense", "last", "zero", "broadcast"]
@@ -244,9 +244,9 @@ def test_no_length_batch_or_stride_compiles_anew(compiled):
 
 
 def test_more_states_than_registers_hold_are_refused():
-    assert max(triton_kernels.FORWARD_WARPS) == LARGEST_FUSED_STATE
-    with pytest.raises(ValueError, match=r"state_dim of at most 128, got 129: set model\.scan=auto"):
-        triton_scan.scan(torch.zeros(1, 1, 129), torch.zeros(129, 129), torch.zeros(1, 129))
+    assert max(triton_kernels.FORWARD_WARPS) == LARGEST_TRITON_STATE
+    with pytest.raises(Unsupported, match=r"state_dim of at most 128, got 129: choose auto"):
+        choose_backend("triton", Case(torch.device("cuda"), torch.float32, 129))
 
 
 @pytest.mark.parametrize(("batch", "time", "state_dim"), [(1, 1, 1), (3, 2, 7), (3, 15, 31), (1, 15, 130)])
@@ -281,8 +281,9 @@ def test_cudnn_works_in_inference_mode():
 
 
 def test_cudnn_refuses_a_mask():
-    with pytest.raises(ValueError, match=r"takes no mask.*got one: set model\.scan=auto, or bptt"):
-        cudnn.scan(torch.zeros(1, 2, 3), torch.zeros(3, 3), torch.zeros(1, 3), torch.ones(1, 2, dtype=torch.bool))
+    mask = torch.ones(1, 2, dtype=torch.bool)
+    with pytest.raises(Unsupported, match=r"takes no mask.*got one: choose auto, or bptt"):
+        tanh_scan(torch.zeros(1, 2, 3), torch.zeros(3, 3), torch.zeros(1, 3), mask, "cudnn")
 
 
 on_a_gpu = pytest.mark.skipif(

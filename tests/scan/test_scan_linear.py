@@ -79,7 +79,7 @@ def test_strided_weights_give_the_same() -> None:
 
 def test_shapes_are_checked() -> None:
     projected, weight, initial = torch.zeros(2, 3, 4), torch.zeros(4, 4), torch.zeros(2, 4)
-    with pytest.raises(ValueError, match=r"initial_state must have shape \(2, 4\) .* got \(1, 4\)"):
+    with pytest.raises(ValueError, match=r"initial_state must be .* of shape \(2, 4\), .* got .* shape \(1, 4\)"):
         linear_scan(projected, weight, torch.zeros(1, 4))
     with pytest.raises(ValueError, match=r"mask must be torch\.bool of shape"):
         linear_scan(projected, weight, initial, torch.ones(2, 3))

@@ -399,6 +399,19 @@ def test_value_that_no_training_writes_is_refused(
     assert "\n" not in str(refusal.value)
 
 
+def test_scan_that_runs_elsewhere_is_refused_before_the_first_batch(trained: Path, tmp_path: Path) -> None:
+    content = torch.load(trained / BEST, weights_only=True)
+    content["rnn_imdb"]["config"]["model"]["scan"] = "triton"
+    torch.save(content, tmp_path / "elsewhere.ckpt")
+    for command in (
+        lambda path: predict(open_checkpoint(path), ["a film"]),
+        lambda path: evaluate(path, accelerator="cpu"),
+    ):
+        with pytest.raises(UserError, match=r"triton runs in .* got .* on cpu: choose auto") as refusal:
+            command(tmp_path / "elsewhere.ckpt")
+        assert refusal.value.exit_code == 2
+
+
 @pytest.mark.parametrize(
     "weight",
     [

@@ -253,8 +253,8 @@ def test_trainer_arguments_that_lightning_refuses_are_a_clear_error(run: Train) 
             r"cpu runs in torch\.float32 .* torch\.float64 on cpu: .*auto",
         ),
         (["model.scan=triton", "trainer.accelerator=cpu"], r"triton runs in torch\.float32 on a cuda device"),
-        (["model.scan=cudnn", "model.mask_padding=true"], r"scan cudnn takes no mask.* bptt, which takes masks"),
-        (["model.scan=triton", "model.state_dim=129"], r"triton keeps W .* at most 128, got 129: set model\.scan=auto"),
+        (["model.scan=cudnn", "model.mask_padding=true"], r"scan cudnn takes no mask.* choose auto, or bptt"),
+        (["model.scan=triton", "model.state_dim=129"], r"triton keeps W .* at most 128, got 129: choose auto"),
     ],
 )
 def test_scan_that_does_not_serve_the_run_is_a_clear_error(
