@@ -10,7 +10,7 @@ from torch import Tensor
 
 from experiments.common import Study, percent
 from rnn_imdb.common.style import COLOURS
-from rnn_imdb.insight.base import sample
+from rnn_imdb.insight.callbacks import sample
 from rnn_imdb.insight.forgetting import forgetting_curve, influence, memory_length, typical_curve
 from rnn_imdb.model.rnn import ReviewClassifier
 from rnn_imdb.sweeps.results import Job, Spread, spread

@@ -16,8 +16,7 @@ from torch.nn import functional as F
 from rnn_imdb.benchmarks import keras_program
 from rnn_imdb.benchmarks.table import Row
 from rnn_imdb.data.module import IMDBDataModule
-from rnn_imdb.insight.base import Insight
-from rnn_imdb.insight.quality import Quality
+from rnn_imdb.insight.callbacks import Insight
 from rnn_imdb.model.rnn import ReviewClassifier
 from rnn_imdb.training.trainer import build_data, build_trainer, with_optimizer
 
@@ -61,7 +60,7 @@ class LookClock(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue] Lightning lists them there
-            if isinstance(callback, (Insight, Quality)):
+            if isinstance(callback, Insight):
                 callback.on_validation_epoch_end = self._timed(callback.on_validation_epoch_end)
 
     def _timed(self, look: Callable[..., None]) -> Callable[..., None]:

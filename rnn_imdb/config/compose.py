@@ -11,7 +11,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from rnn_imdb.common.errors import UserError
-from rnn_imdb.config.foreign import check_plain
+from rnn_imdb.config.foreign import check_plain, with_current_names
 from rnn_imdb.config.lightning_options import NOT_PASSED_ON, PASSED_ON, check_checkpoints, check_effects
 from rnn_imdb.config.names import LINEAR_SCANS
 from rnn_imdb.config.schema import SCHEMAS, DataConfig, TrainConfig, TrainerConfig, option_names, without_removed
@@ -36,6 +36,8 @@ def restore(saved: dict[str, Any]) -> DictConfig:
             # beyond the schema stand what was passed on to Lightning, and the axes of a sweep
             OmegaConf.set_struct(node, name not in ("trainer", "sweep"))
             restored[name] = OmegaConf.merge(node, value)
+        elif name == "callbacks":
+            restored[name] = with_current_names(value)
         else:
             restored[name] = value
     return restored

@@ -23,13 +23,21 @@ MADE: dict[str, tuple[str, ...]] = {
             )
         ),
         "rnn_imdb.training.progress.Bars",
-        "rnn_imdb.insight.forgetting.ForgettingCurve",
-        "rnn_imdb.insight.quality.Quality",
-        "rnn_imdb.insight.states.StateHealth",
-        "rnn_imdb.insight.word_map.WordMap",
+        "rnn_imdb.insight.callbacks.ForgettingCurve",
+        "rnn_imdb.insight.callbacks.Quality",
+        "rnn_imdb.insight.callbacks.StateHealth",
+        "rnn_imdb.insight.callbacks.WordMap",
     ),
     "logger": (f"{_LIGHTNING}.loggers.TensorBoardLogger", f"{_LIGHTNING}.loggers.CSVLogger"),
     "trainer": (),
+}
+# callbacks that runs of before name otherwise, with the name that they have now
+RENAMED = {
+    "rnn_imdb.callbacks.bars.Bars": "rnn_imdb.training.progress.Bars",
+    "rnn_imdb.callbacks.forgetting.ForgettingCurve": "rnn_imdb.insight.callbacks.ForgettingCurve",
+    "rnn_imdb.callbacks.quality.Quality": "rnn_imdb.insight.callbacks.Quality",
+    "rnn_imdb.callbacks.states.StateHealth": "rnn_imdb.insight.callbacks.StateHealth",
+    "rnn_imdb.callbacks.word_map.WordMap": "rnn_imdb.insight.callbacks.WordMap",
 }
 # relative to the working directory, so that no value is inside the run folder
 _FOLDERS = ("dirpath", "save_dir")
@@ -38,6 +46,16 @@ _SIGN = re.compile(r"\{[^}]*:[^}]*c\}")
 # an axis of a sweep file: a group of the project's or an option in it, and no key of Hydra's as _target_
 _AXIS = re.compile(r"\+{0,2}(data|model|optimizer|trainer|callbacks|logger|experiment|seed|test)(\.[a-zA-Z]\w*)*")
 _OF_THE_MACHINE = ("data.root", "data.cache_dir")
+
+
+def with_current_names(callbacks: Mapping[str, Any]) -> dict[str, Any]:
+    """The group ``callbacks`` of a saved configuration, with each class by the name that it has now."""
+    return {
+        name: {**entry, "_target_": RENAMED.get(str(entry["_target_"]), entry["_target_"])}
+        if isinstance(entry, Mapping) and "_target_" in entry
+        else entry
+        for name, entry in callbacks.items()
+    }
 
 
 def check_plain(value: Any, key: str = "") -> None:

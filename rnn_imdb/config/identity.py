@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from rnn_imdb.config.foreign import RENAMED
 from rnn_imdb.config.schema import REMOVED, later_options
 from rnn_imdb.data.sources import make_source
 
@@ -57,8 +58,8 @@ def options(config: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _address(target: Any) -> str:
-    """The shorter of the two names that a class of Lightning's callbacks has."""
-    return re.sub(rf"^({_LIGHTNING})\w+\.(\w+)$", r"\1\2", str(target))
+    """The name that a class has now, and of Lightning's two names of a callback the shorter one."""
+    return re.sub(rf"^({_LIGHTNING})\w+\.(\w+)$", r"\1\2", RENAMED.get(str(target), str(target)))
 
 
 def _is_off(key: str, value: Any, classes: Mapping[str, str]) -> bool:

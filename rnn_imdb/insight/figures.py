@@ -1,9 +1,9 @@
-"""Figures for TensorBoard, in the style of ``sweeps.plots``. Imported when first drawn: it needs matplotlib."""
+"""Figures of what the callbacks measure."""
 
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Integer
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import MaxNLocator
@@ -22,7 +22,7 @@ LONGEST_WORD = 16
 DPI = 130
 
 
-def draw_forgetting(norms: Tensor, *, epoch: int) -> Figure:
+def draw_forgetting(norms: Tensor, epoch: int) -> Figure:
     """The influences (B, T) by lag on a logarithmic scale: mean, median and spread, with their memory lengths."""
     mean, median = forgetting_curve(norms), typical_curve(norms)
     top = float(max(mean.max(), median.max())) or 1.0
@@ -48,7 +48,7 @@ def draw_forgetting(norms: Tensor, *, epoch: int) -> Figure:
     return figure
 
 
-def draw_states(reviews: Sequence[ReviewStates], *, epoch: int) -> Figure:
+def draw_states(reviews: Sequence[ReviewStates], epoch: int) -> Figure:
     """Heat maps of h_t, states by words, one above the other."""
     # without a review of any words there is one empty panel
     panels = max(len(reviews), 1)
@@ -92,7 +92,7 @@ def draw_reliability(found: Reliability, note: str) -> Figure:
     return figure
 
 
-def draw_confusion(counts: Int[np.ndarray, "2 2"], note: str) -> Figure:
+def draw_confusion(counts: Integer[np.ndarray, "2 2"], note: str) -> Figure:
     """Counts by class and prediction; the colour is the share of the class."""
     figure = Figure(figsize=(4.4, 4.2), dpi=DPI)
     axis = figure.subplots()

@@ -21,7 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import BEST
 from rnn_imdb.config import compose as config
-from rnn_imdb.config.foreign import MADE
+from rnn_imdb.config.foreign import MADE, RENAMED
+from rnn_imdb.config.identity import options
 from rnn_imdb.config.lightning_options import CALLBACKS
 from rnn_imdb.sweeps import command_line, job
 from rnn_imdb.training import resume
@@ -53,6 +54,18 @@ def test_run_with_the_projects_own_callbacks_and_loggers_is_continued(tmp_path: 
     write_saved(tmp_path, {}, f"callbacks={name}", f"logger={logger}")
     continued = resume.continued(tmp_path, composed(), [])
     assert continued == composed(f"callbacks={name}", f"logger={logger}")
+
+
+def test_run_that_names_its_callbacks_otherwise_is_continued(tmp_path: Path) -> None:
+    old = {name.rpartition(".")[2]: name for name in RENAMED}
+    write_saved(tmp_path, {}, "callbacks=insight")
+    saved = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    for entry in saved["callbacks"].values():
+        entry["_target_"] = old.get(entry["_target_"].rpartition(".")[2], entry["_target_"])
+    assert options(saved) == options(composed("callbacks=insight"))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(saved))
+    assert resume.continued(tmp_path, composed(), []) == composed("callbacks=insight")
+    assert set(RENAMED.values()) <= set(MADE["callbacks"])
 
 
 def test_what_a_file_may_name_is_a_callback_or_a_logger() -> None:

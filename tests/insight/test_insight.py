@@ -27,7 +27,7 @@ from rnn_imdb.common.files import LAST
 from rnn_imdb.common.style import STYLE
 from rnn_imdb.config.names import READOUTS
 from rnn_imdb.data.cache import Split
-from rnn_imdb.insight.base import sample
+from rnn_imdb.insight.callbacks import sample
 from rnn_imdb.insight.figures import LONGEST_WORD, draw_forgetting, draw_states
 from rnn_imdb.insight.forgetting import forgetting_curve, influence, memory_length, typical_curve
 from rnn_imdb.insight.states import ReviewStates, saturated, short_reviews
@@ -164,7 +164,7 @@ def test_influence_leaves_the_classifier_as_it_was() -> None:
 def test_influence_of_many_reviews_is_computed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     model, tokens = classifier("max", mask_padding=True), reviews()
     whole = influence(model, tokens)
-    monkeypatch.setattr("rnn_imdb.insight.forgetting.PART", 2)
+    monkeypatch.setattr("rnn_imdb.insight.forgetting.CHUNK", 2)
     torch.testing.assert_close(influence(model, tokens), whole, equal_nan=True)
 
 

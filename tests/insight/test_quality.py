@@ -17,20 +17,15 @@ from torchmetrics.classification import BinaryCalibrationError
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import BEST, LAST
 from rnn_imdb.data.text import Vocabulary
+from rnn_imdb.insight.callbacks import Quality
 from rnn_imdb.insight.figures import draw_confusion, draw_reliability
-from rnn_imdb.insight.quality import (
-    Quality,
-    confusion,
-    mistakes_table,
-    reliability,
-    worst_mistakes,
-)
+from rnn_imdb.insight.quality import confusion, mistakes_table, reliability, worst_mistakes
 from rnn_imdb.training.checkpoint import open_checkpoint
 from rnn_imdb.training.module import SentimentModule
 from rnn_imdb.training.run import train
 from rnn_imdb.training.trainer import build_data
 
-TARGET = "+callbacks.quality._target_=rnn_imdb.insight.quality.Quality"
+TARGET = "+callbacks.quality._target_=rnn_imdb.insight.callbacks.Quality"
 QUICK = ["trainer.max_epochs=2", "optimizer.learning_rate=0.003", "model.readout=mean"]
 
 

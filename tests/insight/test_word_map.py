@@ -16,12 +16,13 @@ from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import LAST
 from rnn_imdb.data.text import PAD, UNKNOWN, tokenize
-from rnn_imdb.insight.word_map import WordMap, write_map
+from rnn_imdb.insight.callbacks import WordMap
+from rnn_imdb.insight.word_map import write_map
 from rnn_imdb.training.checkpoint import open_checkpoint
 from rnn_imdb.training.run import train
 from rnn_imdb.training.trainer import build_data
 
-TARGET = "+callbacks.word_map._target_=rnn_imdb.insight.word_map.WordMap"
+TARGET = "+callbacks.word_map._target_=rnn_imdb.insight.callbacks.WordMap"
 QUICK = ["trainer.max_epochs=1", "test=false", "optimizer.learning_rate=0.01"]
 
 

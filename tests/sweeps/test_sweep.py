@@ -331,7 +331,7 @@ def test_processes_together_see_each_review_once(size: int, replicas: int) -> No
 def test_two_processes_train_as_one(small_overrides: list[str], tmp_path: Path, command: Command) -> None:
     options = [*small_overrides, "trainer.max_epochs=2", "trainer.log_every_n_steps=1", "data.batch_size=10"]
     # of what callbacks put together; batches that two processes cannot halve
-    options += ["+callbacks.quality._target_=rnn_imdb.insight.quality.Quality", "data.evaluation_batch_size=7"]
+    options += ["+callbacks.quality._target_=rnn_imdb.insight.callbacks.Quality", "data.evaluation_batch_size=7"]
     environment = {"env": os.environ | {"OMP_NUM_THREADS": "1"}}
     for name, extra in (("one", []), ("two", ["trainer=ddp"])):
         done = command("train", *options, *extra, f"hydra.run.dir={name}", **environment)

@@ -1,0 +1,298 @@
+"""Callbacks that measure a model while it is trained, and show in TensorBoard what they find.
+
+They draw no random numbers and leave no gradients behind: the trained weights are bitwise those of a run without them.
+"""
+
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib import style
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.utils.tensorboard.writer import SummaryWriter
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+from rnn_imdb.common.style import STYLE
+from rnn_imdb.data.cache import Split
+from rnn_imdb.data.module import IMDBDataModule
+from rnn_imdb.data.text import PAD_INDEX, UNKNOWN_INDEX
+from rnn_imdb.insight.figures import draw_confusion, draw_forgetting, draw_reliability, draw_states
+from rnn_imdb.insight.forgetting import forgetting_curve, influence, memory_length, typical_curve
+from rnn_imdb.insight.quality import confusion, mistakes_table, reliability, worst_mistakes
+from rnn_imdb.insight.states import hidden_states, review_states, saturated, short_reviews
+from rnn_imdb.insight.word_map import polarities, write_map
+from rnn_imdb.model.cell import LinearCell, TanhCell
+from rnn_imdb.model.initialization import spectral_radius
+from rnn_imdb.model.rnn import ReviewClassifier
+from rnn_imdb.training.module import SentimentModule
+
+
+class Insight(L.Callback):
+    """Base of the callbacks here."""
+
+    def check_counts(self, **counts: int) -> None:
+        """Refuse arguments below 1.
+
+        Raises:
+            ValueError: the first of them.
+        """
+        for name, count in counts.items():
+            if count < 1:
+                raise ValueError(f"{name} must be a whole number from 1, got {count}")
+
+    def log_figure(self, trainer: L.Trainer, tag: str, step: int, draw: Callable[..., Figure], *arguments: Any) -> None:
+        """Draw ``draw(*arguments)`` for each TensorBoard."""
+        for writer in tensorboard_writers(trainer):
+            with style.context(STYLE, after_reset=True):
+                writer.add_figure(tag, draw(*arguments), step)
+
+
+def tensorboard_writers(trainer: L.Trainer) -> list[SummaryWriter]:
+    """One for each TensorBoard logger in the first process; none in a ``fast_dev_run``."""
+    loggers = trainer.loggers if trainer.is_global_zero else []
+    return [logger.experiment for logger in loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def last_step(trainer: L.Trainer) -> int:
+    """The last step done: where Lightning puts the validation's figures too, and which a resumed run keeps."""
+    return trainer.global_step - 1
+
+
+def data_of(trainer: L.Trainer) -> IMDBDataModule:
+    return trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue] Lightning sets it
+
+
+def sample(split: Split, reviews: int, device: torch.device) -> Tensor:
+    """Tokens (B, T) of the first ``reviews`` reviews of a split, in which the classes are mixed."""
+    return torch.from_numpy(split.tokens[:reviews].astype(np.int64)).to(device)
+
+
+class RecurrenceInsight(Insight):
+    """Calls ``measure`` after each validation, in the first process alone.
+
+    A classifier without our recurrence is not measured, which one line says at the start.
+
+    Args:
+        reviews: how many validation reviews are measured.
+    """
+
+    def __init__(self, reviews: int) -> None:
+        self.check_counts(reviews=reviews)
+        self.reviews = reviews
+
+    def measure(self, trainer: L.Trainer, classifier: ReviewClassifier, tokens: Tensor) -> dict[str, float]:
+        """Scalars of the reviews ``tokens`` (B, T); the classifier is in evaluation mode, and gradients are off."""
+        raise NotImplementedError
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero and not isinstance(pl_module.classifier, ReviewClassifier):
+            print(f"{type(self).__name__} has nothing to show: the classifier has no recurrence that it knows")
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        classifier = _with_our_cell(pl_module)
+        if classifier is None or not trainer.is_global_zero:
+            return
+        # of weights that are no numbers there is nothing to see, and the validation loss says so
+        if not all(weight.isfinite().all() for weight in classifier.parameters()):
+            return
+        # Lightning validates in inference mode, whose tensors can have no gradient later
+        with torch.inference_mode(False), torch.no_grad():
+            tokens = sample(data_of(trainer).split("validation"), self.reviews, classifier.head.weight.device)
+            scalars = self.measure(trainer, classifier, tokens)
+        for logger in trainer.loggers:
+            logger.log_metrics(scalars, step=last_step(trainer))
+
+
+def _with_our_cell(module: L.LightningModule) -> ReviewClassifier | None:
+    classifier = module.classifier
+    # the benchmark puts another cell into the place of ours
+    return classifier if isinstance(classifier, ReviewClassifier) and isinstance(classifier.cell, TanhCell) else None
+
+
+class ForgettingCurve(RecurrenceInsight):
+    """Logs ``insight/memory_length``, of the mean curve, and ``insight/typical_memory_length``, of the median.
+
+    Args:
+        reviews: how many validation reviews are measured.
+        figure: whether to draw both as ``insight/forgetting``.
+    """
+
+    def __init__(self, reviews: int = 250, *, figure: bool = True) -> None:
+        super().__init__(reviews)
+        self.figure = figure
+
+    def measure(self, trainer: L.Trainer, classifier: ReviewClassifier, tokens: Tensor) -> dict[str, float]:
+        norms = influence(classifier, tokens)
+        if self.figure:
+            epoch = trainer.current_epoch + 1
+            self.log_figure(trainer, "insight/forgetting", last_step(trainer), draw_forgetting, norms, epoch)
+        return {
+            "insight/memory_length": memory_length(forgetting_curve(norms)),
+            "insight/typical_memory_length": memory_length(typical_curve(norms)),
+        }
+
+
+class StateHealth(RecurrenceInsight):
+    """Logs, under ``insight/``, after each validation
+
+    - ``saturated``: the share of states beyond ±0.95, where a tanh hardly passes on gradients, at the steps with a
+      word (not padding, also where it is a word like others: it would measure how short the reviews are), of a tanh;
+    - ``spectral_radius``: max |λ| of the recurrent part of A; below 1 a linear recurrence forgets, above it explodes;
+    - ``gradient_norm``: of the last training step of the epoch, before clipping, over all parameters;
+
+    and, as figures, histograms of both parts of A and of the embedding, and ``states``: h_t over the last words of
+    two short reviews, the same ones each time.
+
+    Args:
+        reviews: how many validation reviews ``saturated`` is measured on.
+        figures: whether to write the figures.
+    """
+
+    def __init__(self, reviews: int = 250, *, figures: bool = True) -> None:
+        super().__init__(reviews)
+        self.figures = figures
+        self._gradient_norm: Tensor | None = None
+
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        # Lightning clears gradients before it validates
+        if trainer.is_last_batch:
+            gradients = [parameter.grad for parameter in pl_module.parameters() if parameter.grad is not None]
+            self._gradient_norm = torch.nn.utils.get_total_norm(gradients)
+
+    def measure(self, trainer: L.Trainer, classifier: ReviewClassifier, tokens: Tensor) -> dict[str, float]:
+        cell = classifier.cell
+        scalars = {"insight/spectral_radius": spectral_radius(cell.recurrent_weight)}
+        # the states of a linear recurrence have no bounds
+        if not isinstance(cell, LinearCell):
+            scalars["insight/saturated"] = saturated(hidden_states(classifier, tokens), tokens != PAD_INDEX)
+        # a validation within an epoch has none
+        if self._gradient_norm is not None:
+            scalars["insight/gradient_norm"] = self._gradient_norm.item()
+            self._gradient_norm = None
+        if self.figures and tensorboard_writers(trainer):
+            self._draw(trainer, classifier)
+        return scalars
+
+    def _draw(self, trainer: L.Trainer, classifier: ReviewClassifier) -> None:
+        data, step = data_of(trainer), last_step(trainer)
+        split = data.split("validation")
+        reviews = [review_states(classifier, split, data.vocabulary, position) for position in short_reviews(split)]
+        self.log_figure(trainer, "insight/states", step, draw_states, reviews, trainer.current_epoch + 1)
+        parts = {
+            "A_recurrent": classifier.cell.recurrent_weight,
+            "A_input": classifier.cell.input_weight,
+            "embedding": classifier.embedding.weight,
+        }
+        for writer in tensorboard_writers(trainer):
+            for name, weights in parts.items():
+                writer.add_histogram(f"insight/{name}", weights.float(), step)
+
+
+class Quality(Insight):
+    """Shows what is behind the accuracy of each validation, and of the test (STAGE stands for either):
+
+    - ``STAGE/precision_recall``, among the PR curves: precision and recall at 127 thresholds;
+    - ``STAGE/reliability``, a plot of the share of positive reviews against the P(positive) that the model gives them,
+      with the expected calibration error;
+    - ``STAGE/confusion``, a plot of counts by class and prediction;
+    - ``STAGE/mistakes``, a text: the wrong predictions that the model was surest of, with the words it read.
+
+    A validation stands at the step of its scalars. Several processes put their predictions together first. There is
+    nothing to do without TensorBoard's logger.
+
+    Args:
+        mistakes: how many of the most confident mistakes to show.
+        words: how many words of each, the last of those that the model read.
+    """
+
+    def __init__(self, mistakes: int = 10, words: int = 60) -> None:
+        self.check_counts(mistakes=mistakes, words=words)
+        self.mistakes = mistakes
+        self.words = words
+        self._logits: list[Tensor] = []
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *batch: Any, **kwargs: Any
+    ) -> None:
+        self._logits.append(outputs)
+
+    on_test_batch_end = on_validation_batch_end
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._log(trainer, "validation", trainer.val_dataloaders, last_step(trainer))
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, SentimentModule)
+        self._log(trainer, "test", trainer.test_dataloaders, pl_module.tested_step)
+
+    def _log(self, trainer: L.Trainer, stage: str, loader: Any, step: int) -> None:
+        logits = torch.cat(self._logits).float()
+        self._logits.clear()
+        # which reviews these are; a limited evaluation stops before the sampler's end
+        positions = torch.from_numpy(np.concatenate(list(loader.sampler))[: len(logits)]).to(logits.device)
+        if trainer.world_size > 1:
+            logits, positions = (torch.cat(gather_all_tensors(values)) for values in (logits, positions))
+        writers = tensorboard_writers(trainer)
+        # of logits that are no numbers there is nothing to see, and the loss says so
+        if not (writers and logits.isfinite().all()):
+            return
+        data, rows = data_of(trainer), positions.cpu().numpy()
+        split = data.split(stage)
+        labels, probabilities = split.labels[rows], logits.sigmoid().cpu().numpy()
+        worst = worst_mistakes(logits.cpu().numpy(), labels, self.mistakes)
+        table = mistakes_table(
+            split.tokens[rows[worst]], labels[worst], probabilities[worst], data.vocabulary, self.words
+        )
+        for writer in writers:
+            writer.add_pr_curve(f"{stage}/precision_recall", labels, probabilities, step)
+            writer.add_text(f"{stage}/mistakes", table, step)
+        note = f"{stage} of {len(rows):,} reviews"
+        found, counts = reliability(probabilities, labels), confusion(probabilities, labels)
+        self.log_figure(trainer, f"{stage}/reliability", step, draw_reliability, found, note)
+        self.log_figure(trainer, f"{stage}/confusion", step, draw_confusion, counts, note)
+
+
+class WordMap(Insight):
+    """Writes the map of words for TensorBoard's projector at the end of training, with its last weights.
+
+    ``word_map/tensors.tsv`` has an embedding a line; ``word_map/metadata.tsv`` has each word, its frequency and its
+    polarity. The frequency counts the tokens of the training split that the model reads, so none that truncation
+    took. ``<pad>`` and ``<unk>`` are left out. There is nothing to do without TensorBoard's logger.
+
+    Args:
+        words: how many words to show, in the order of the vocabulary: the most frequent first.
+    """
+
+    def __init__(self, words: int = 2000) -> None:
+        self.check_counts(words=words)
+        self.words = words
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # unlike on_train_end, this also comes to a run that is resumed when only its end is missing
+        writers = tensorboard_writers(trainer)
+        if not writers:
+            return
+        assert isinstance(pl_module, SentimentModule)
+        data = data_of(trainer)
+        first = UNKNOWN_INDEX + 1
+        shown = range(first, min(first + self.words, len(data.vocabulary)))
+        # Lightning has moved the module to the CPU by now, where not every scan runs
+        classifier = deepcopy(pl_module.classifier).to(trainer.strategy.root_device).eval()
+        with torch.inference_mode(), trainer.precision_plugin.forward_context():
+            values = polarities(classifier, data.encoding, shown, batch_size=data.evaluation_batch_size)
+        frequencies = np.bincount(data.split("train").tokens.ravel(), minlength=len(data.vocabulary))
+        lines = [
+            f"{word}\t{frequency}\t{value:.6g}"
+            for word, frequency, value in zip(data.vocabulary.decode(shown), frequencies[shown], values, strict=True)
+        ]
+        vectors = classifier.embedding.weight.detach()[shown.start : shown.stop].float().cpu().numpy()
+        for writer in writers:
+            write_map(Path(writer.log_dir), vectors, ["word\tfrequency\tpolarity", *lines])
