@@ -9,7 +9,7 @@ from errno import EPIPE
 from pathlib import Path
 from typing import Any, TextIO
 
-from rnn_imdb.common.errors import INTERRUPTED, UserError, fail, is_out_of_memory, printable
+from rnn_imdb.common.errors import INTERRUPTED, UserError, fail, is_out_of_memory, printable, unusable
 
 
 def one_line(text: str, width: int) -> str:
@@ -32,10 +32,10 @@ def draw_into_files() -> None:
 def as_command() -> Iterator[None]:
     """What the main of every command runs in; it may be entered within itself.
 
-    A :class:`UserError`, Ctrl-C or memory that ran out ends the process by a line on standard error. A reader that goes
-    away (``| head``) ends nothing: the work goes on, and what it prints is dropped. So it does where standard output
-    cannot be written for another reason, which is an error at the end. A character that a terminal cannot show is a
-    question mark.
+    A :class:`UserError`, Ctrl-C, memory that ran out or a file that cannot be used ends the process by a line on
+    standard error. A reader that goes away (``| head``) ends nothing: the work goes on, and what it prints is dropped.
+    So it does where standard output cannot be written for another reason, which is an error at the end. A character
+    that a terminal cannot show is a question mark.
     """
     draw_into_files()
     before = sys.stdout, sys.stderr
@@ -47,10 +47,12 @@ def as_command() -> Iterator[None]:
         fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         fail("interrupted", INTERRUPTED)
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+    except (MemoryError, RuntimeError, OSError) as error:
+        if is_out_of_memory(error):
+            fail(f"memory ran out ({str(error) or type(error).__name__}): free some, or give less at once", 1)
+        if not isinstance(error, OSError):
             raise
-        fail(f"memory ran out ({str(error) or type(error).__name__}): free some, or give less at once", 1)
+        fail(unusable(error), 1)
     except SystemExit as end:
         if not end.code:
             _check_delivered(sys.stdout)

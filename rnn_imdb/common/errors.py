@@ -42,6 +42,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(text in str(error).lower() for text in _NO_MEMORY)
 
 
+def unusable(error: OSError) -> str:
+    """What to tell a user about a file or folder that cannot be read or written."""
+    return (
+        f"files and folders must be readable and writable, but {error.filename or 'one'} is not "
+        f"({error.strerror or error}): make room or give access there, or name another"
+    )
+
+
 def printable(text: str) -> str:
     """``text`` with a space for each character that a terminal would act on or that shows nothing."""
     return "".join(c if c.isprintable() else " " for c in text)

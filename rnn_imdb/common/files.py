@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from rnn_imdb.common.errors import UserError
+from rnn_imdb.common.errors import UserError, unusable
 
 # what a run folder holds; the metrics are written last, and say that the run is finished
 CONFIG = "config.yaml"
@@ -65,11 +65,22 @@ def refuse_links(folder: Path) -> None:
     """Make sure that what is written into a run folder that was there before stays in it.
 
     Raises:
-        UserError: a link, a pipe or a device lies in it.
+        UserError: a link, a pipe or a device lies in it, or nobody may look.
     """
-    for parent, folders, files in os.walk(folder):
+
+    def refuse(error: OSError) -> None:
+        # another process may just have removed it
+        if not isinstance(error, FileNotFoundError):
+            raise UserError(unusable(error)) from error
+
+    for parent, folders, files in os.walk(folder, onerror=refuse):
         for path in (Path(parent, name) for name in (*folders, *files)):
-            if path.is_symlink() or (path.exists() and not (path.is_file() or path.is_dir())):
+            try:
+                mode = path.lstat().st_mode
+            except OSError as error:
+                refuse(error)
+                continue
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 raise UserError(
                     f"a run folder must hold files and folders of its own, but {path} is a link, a pipe or a device: "
                     "put a file there"

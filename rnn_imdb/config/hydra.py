@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from rnn_imdb.common.console import as_command
-from rnn_imdb.common.errors import UserError, fail, is_out_of_memory
+from rnn_imdb.common.errors import UserError, fail, is_out_of_memory, unusable
 from rnn_imdb.common.files import CONFIG, LOCK, VERSIONS, locked
 from rnn_imdb.common.interrupts import Interrupted, ignore_signals, interruptible
 from rnn_imdb.common.processes import is_leader
@@ -61,6 +61,9 @@ def run_hydra(
             _refuse(_explain(error, name), 2)
         except (MemoryError, RuntimeError, OSError) as error:
             if not is_out_of_memory(error):
+                if isinstance(error, OSError):
+                    # Hydra would say first which job it was
+                    _refuse(unusable(error), 1)
                 raise
             sizes = {key: OmegaConf.select(composed, key) for key in _MEMORY[name]}
             given = ", ".join(key if value is None else f"{key} ({value})" for key, value in sizes.items())
@@ -80,12 +83,7 @@ def run_hydra(
     except (HydraException, OmegaConfBaseException) as error:
         _refuse(_explain(error, name), 2)
     except OSError as error:
-        _refuse(
-            f"files and folders must be readable and writable, but {error.filename or 'one'} is not "
-            f"({error.strerror or error}): make room or give access there, or name another run folder with "
-            "hydra.run.dir, a sweep's with hydra.sweep.dir",
-            1,
-        )
+        _refuse(f"{unusable(error)} run folder with hydra.run.dir, a sweep's with hydra.sweep.dir", 1)
     except ValueError as error:
         # what Hydra says of GROUP=null and GROUP=3 is no HydraException
         if str(error).startswith(("Only one of", "The --resolve flag")):

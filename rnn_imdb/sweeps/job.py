@@ -100,9 +100,9 @@ def run_job(config: DictConfig, folder: Path) -> None:
     label = f"job {hydra.job.num + 1}/{config.sweep.jobs}  {folder.name}"
     started = time.monotonic()
     try:
-        refuse_links(folder)
         metrics, before = finished(folder), " before"
         if metrics is None:
+            refuse_links(folder)
             metrics, before = _train(config, folder, workers), ""
             _durations.append(time.monotonic() - started)
     except Busy:

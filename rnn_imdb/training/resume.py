@@ -153,8 +153,8 @@ def _candidates(runs: Path, wanted: dict[str, object]) -> Iterator[Path]:
             # the other processes of a distributed training find it held by their own first
             free = not is_leader() or not is_held(folder)
             fits = found is not None and options(found) == wanted and free
-        except UserError:
-            # no configuration, or a damaged one, is nobody's
+        except (UserError, OSError):
+            # no configuration, a damaged one, or one that may not be read, is nobody's
             continue
         if fits:
             yield folder
