@@ -13,7 +13,6 @@ from omegaconf import DictConfig, OmegaConf
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.config.foreign import check_plain, with_current_names
 from rnn_imdb.config.lightning_options import NOT_PASSED_ON, PASSED_ON, check_checkpoints, check_effects
-from rnn_imdb.config.names import LINEAR_SCANS
 from rnn_imdb.config.schema import SCHEMAS, DataConfig, TrainConfig, TrainerConfig, option_names, without_removed
 from rnn_imdb.data.sources import make_source
 
@@ -74,12 +73,6 @@ def check(config: DictConfig, *, saved: bool = False) -> None:
     if "data" in config and OmegaConf.get_type(config.data) is DataConfig and not named:
         # it refuses what it cannot use, and reads nothing yet
         make_source(config.data.source, root=config.data.root, reviews_per_class=config.data.reviews_per_class)
-    if "model" in config and config.model.activation == "identity" and config.model.scan not in LINEAR_SCANS:
-        raise UserError(
-            f"model.scan must be {' or '.join(LINEAR_SCANS)} with model.activation=identity, got "
-            f"{config.model.scan!r}: leave it out",
-            exit_code=2,
-        )
     if "callbacks" in config:
         check_checkpoints(config.callbacks)
     if not saved:

@@ -5,8 +5,6 @@ ACTIVATIONS = ("tanh", "identity")
 INITIALIZERS = ("keras", "torch")
 READOUTS = ("last", "all", "mean", "max", "mean_max", "attention")
 SCANS = ("reference", "bptt", "cpu", "triton", "cudnn")
-# those of a linear recurrence
-LINEAR_SCANS = ("auto", "bptt")
 OPTIMIZERS = ("rmsprop", "adam", "adamw", "sgd")
 SCHEDULES = ("linear", "cosine", "one_cycle")
 SOURCES = ("embedded", "aclimdb")

@@ -1,7 +1,5 @@
 """The RNN cell with one parameter matrix: tanh, and linear."""
 
-from typing import Any
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -10,7 +8,7 @@ from torch.nn import functional as F
 from rnn_imdb.common.errors import choose
 from rnn_imdb.data.text import PAD_INDEX
 from rnn_imdb.model.initialization import INITIALIZERS, spectral_radius
-from rnn_imdb.scan import linear_scan, lookup, project_inputs, scan_tokens, scan_vectors
+from rnn_imdb.scan import scan_tokens, scan_vectors
 
 
 class TanhCell(nn.Module):
@@ -38,6 +36,7 @@ class TanhCell(nn.Module):
     """
 
     activation = staticmethod(torch.tanh)
+    linear = False
 
     def __init__(
         self,
@@ -113,7 +112,8 @@ class TanhCell(nn.Module):
         Returns:
             (B, T, H), or (B, 1, H).
         """
-        return scan_vectors(inputs, self._matrix, self.b, initial_state, mask, self.scan, only_last=only_last)
+        options = {"linear": self.linear, "only_last": only_last}
+        return scan_vectors(inputs, self._matrix, self.b, initial_state, mask, self.scan, **options)
 
     def forward_tokens(
         self,
@@ -124,7 +124,7 @@ class TanhCell(nn.Module):
         only_last: bool = False,
     ) -> Float[Tensor, "batch steps state"]:
         """``forward`` of the vectors of ``tokens`` (B, T), without making x_1 .. x_T where that is slower."""
-        options = {"padding_index": PAD_INDEX, "only_last": only_last}
+        options = {"padding_index": PAD_INDEX, "linear": self.linear, "only_last": only_last}
         return scan_tokens(tokens, embedding, self._matrix, self.b, mask, self.scan, **options)
 
     def extra_repr(self) -> str:
@@ -136,36 +136,11 @@ class LinearCell(TanhCell):
 
         h_t = A [h_{t-1}; x_t] + b
 
-    a weighted sum of all words so far, whose weights grow or vanish as powers of A's recurrent part. It has one
-    backend: ``scan`` must be ``auto`` or ``bptt``.
+    a weighted sum of all words so far, whose weights grow or vanish as powers of A's recurrent part.
     """
 
     activation = staticmethod(nn.Identity())
-
-    def __init__(self, embedding_dim: int = 32, state_dim: int = 32, *, scan: str = "auto", **options: Any) -> None:
-        if scan not in ("auto", "bptt"):
-            raise ValueError(f"scan must be auto or bptt for a linear recurrence, got {scan!r}")
-        super().__init__(embedding_dim, state_dim, scan=scan, **options)
-
-    def forward(
-        self,
-        inputs: Tensor,
-        mask: Tensor | None = None,
-        initial_state: Tensor | None = None,
-        *,
-        only_last: bool = False,
-    ) -> Tensor:
-        # under autocast the product may come in a shorter dtype than the recurrence runs in
-        projected = project_inputs(inputs, self.input_weight, self.b).to(self.A.dtype)
-        if initial_state is None:
-            initial_state = projected.new_zeros(len(projected), self.state_dim)
-        states = linear_scan(projected, self.recurrent_weight, initial_state, mask)
-        return states[:, -1:] if only_last else states
-
-    def forward_tokens(
-        self, tokens: Tensor, embedding: Tensor, mask: Tensor | None = None, *, only_last: bool = False
-    ) -> Tensor:
-        return self(lookup(embedding, tokens), mask, only_last=only_last)
+    linear = True
 
 
 # a new cell is a class above and a line here

@@ -311,17 +311,6 @@ def test_first_and_last_words_exclude_each_other(name: str) -> None:
         composed(name, *overrides)
 
 
-@pytest.mark.parametrize("scan", [name for name in choices.SCANS if name != "bptt"])
-def test_scans_of_the_tanh_refuse_the_identity(scan: str) -> None:
-    with pytest.raises(UserError, match=rf"model\.scan must be auto or bptt .* got '{scan}': leave it out"):
-        composed("train", "model.activation=identity", f"model.scan={scan}")
-
-
-@pytest.mark.parametrize("scan", ["auto", "bptt"])
-def test_linear_recurrence_has_scans_of_its_own(scan: str) -> None:
-    assert composed("train", "model.activation=identity", f"model.scan={scan}").model.scan == scan
-
-
 @pytest.mark.parametrize("group", sorted({path.parent.name for path in TRAIN_GROUPS}))
 def test_an_unknown_option_of_a_group_lists_the_valid_ones(group: str) -> None:
     valid = "\n\t".join(sorted(path.stem for path in (CONF / group).glob("*.yaml")))

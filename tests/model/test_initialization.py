@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from rnn_imdb.model.baselines import ConvClassifier, DenseClassifier
 from rnn_imdb.model.cell import LinearCell, TanhCell
 from rnn_imdb.model.rnn import ReviewClassifier
+from rnn_imdb.scan import Unsupported
 
 
 def assert_uniform(values: Tensor, bound: float) -> None:
@@ -101,5 +102,5 @@ def test_unknown_names_are_refused() -> None:
         ReviewClassifier(activation="relu")
     with pytest.raises(ValueError, match=r"spectral_radius must be None where recurrent is False, got 0\.9"):
         TanhCell(3, 3, spectral_radius=0.9, recurrent=False)
-    with pytest.raises(ValueError, match="scan must be auto or bptt for a linear recurrence, got 'cpu'"):
-        LinearCell(3, 3, scan="cpu")
+    with pytest.raises(Unsupported, match=r"the scan cpu .*computes tanh alone, not a linear recurrence"):
+        LinearCell(4, 4, scan="cpu")(torch.zeros(1, 2, 4))

@@ -365,7 +365,6 @@ def test_damaged_and_foreign_checkpoints_are_refused(trained: Path, tmp_path: Pa
         ("config.data.padding", "left", r"data\.padding must be one of pre, post, got 'left'"),
         ("config.data.first_words", 10**30, r"data\.first_words must be null"),
         ("config.model.readout", "median", r"model\.readout must be one of .* got 'median'"),
-        ("config.model.scan", "cudnn", r"model\.scan must be .* with model\.activation=identity"),
         ("config.model.state_dim", None, "its configuration is none: Incompatible value 'None'"),
         ("config.model", [], "its configuration is none"),
         ("config.seed", -1, "seed is -1"),

@@ -254,6 +254,7 @@ def test_trainer_arguments_that_lightning_refuses_are_a_clear_error(run: Train) 
         ),
         (["model.scan=triton", "trainer.accelerator=cpu"], r"triton runs in torch\.float32 on a cuda device"),
         (["model.scan=cudnn", "model.mask_padding=true"], r"scan cudnn takes no mask.* choose auto, or bptt"),
+        (["model.scan=reference", "model.activation=identity"], r"reference computes tanh alone, .*: choose auto"),
         (["model.scan=triton", "model.state_dim=129"], r"triton keeps W .* at most 128, got 129: choose auto"),
     ],
 )
