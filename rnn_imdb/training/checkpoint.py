@@ -20,7 +20,7 @@ from torch import Tensor
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import find_checkpoint, write_atomically
 from rnn_imdb.config.compose import check, restore
-from rnn_imdb.data.cache import Split
+from rnn_imdb.data.splits import Split
 from rnn_imdb.data.text import Vocabulary
 from rnn_imdb.model import make_classifier
 from rnn_imdb.model.classifier import Classifier
@@ -100,7 +100,7 @@ class Checkpoint:
         config: the training's configuration, as plain dictionaries.
         vocabulary: the words of the model.
         pairs: the pairs of words that have vectors.
-        training_ids: ids of the reviews it was trained on, ``rnn_imdb.data.cache.Split.ids``.
+        training_ids: ids of the reviews it was trained on, ``rnn_imdb.data.splits.Split.ids``.
         epoch: number of the epoch that it ends, from 0.
         step: number of training steps before it.
         weights: state of the classifier.

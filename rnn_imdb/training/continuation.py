@@ -19,8 +19,8 @@ from torch import Tensor
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import BEST, CONFIG, LAST
 from rnn_imdb.config.identity import EPOCHS, options
-from rnn_imdb.data.cache import SPLITS
 from rnn_imdb.data.module import IMDBDataModule
+from rnn_imdb.data.splits import SPLITS
 from rnn_imdb.training.checkpoint import Checkpoint, load, read_checkpoint
 from rnn_imdb.training.module import SentimentModule
 from rnn_imdb.training.progress import EpochTable

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rnn_imdb.common.errors import UserError
-from rnn_imdb.data.cache import Split
 from rnn_imdb.data.module import BatchSampler, IMDBDataModule, ReviewDataset
+from rnn_imdb.data.splits import Split
 from rnn_imdb.data.text import Vocabulary, fit_length, keep_words
 from rnn_imdb.training import environment
 

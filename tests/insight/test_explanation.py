@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from rnn_imdb import predict as command
 from rnn_imdb.common.style import STYLE
-from rnn_imdb.data.cache import Split
+from rnn_imdb.data.splits import Split
 from rnn_imdb.data.text import Vocabulary, fit_length, keep_words
 from rnn_imdb.insight.explanation import SO_FAR, Explanation, Padding, Word, explain
 from rnn_imdb.insight.explanation_plot import apart, draw, write_plot

@@ -26,7 +26,7 @@ from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import LAST
 from rnn_imdb.common.style import STYLE
 from rnn_imdb.config.names import READOUTS
-from rnn_imdb.data.cache import Split
+from rnn_imdb.data.splits import Split
 from rnn_imdb.insight.callbacks import sample
 from rnn_imdb.insight.figures import LONGEST_WORD, draw_forgetting, draw_states
 from rnn_imdb.insight.forgetting import forgetting_curve, influence, memory_length, typical_curve

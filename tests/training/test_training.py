@@ -24,8 +24,8 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import BEST, LAST
 from rnn_imdb.config.compose import conf_folder
-from rnn_imdb.data.cache import SPLITS
 from rnn_imdb.data.module import BatchSampler, ReviewDataset
+from rnn_imdb.data.splits import SPLITS
 from rnn_imdb.model.rnn import ReviewClassifier
 from rnn_imdb.sweeps.results import read_jobs, write_csv
 from rnn_imdb.training import environment
