@@ -45,10 +45,7 @@ def task(config: DictConfig) -> None:
 
     environment.start(seed=0)
     print(machine())
-    if config.epoch:
-        rows = epochs.measure(config, repeats=config.repeats)
-    else:
-        rows = scans.measure(config.batch_sizes, config.state_dims, config.time, seconds=config.seconds)
+    rows = epochs.measure(config) if config.epoch else scans.measure(config)
     report(rows, config.output or f"benchmark_{'epoch' if config.epoch else 'scan'}.csv")
 
 

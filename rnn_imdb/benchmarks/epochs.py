@@ -41,97 +41,84 @@ class TorchCell(nn.Module):
         return self.rnn(F.embedding(tokens, embedding))[0]
 
 
-class TrainingClock(L.Callback):
-    """Seconds of a training epoch without its validation."""
+class Clock(L.Callback):
+    """Seconds of a training epoch without its validation, and of the ``Insight`` callbacks after it."""
 
-    seconds = 0.0
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.seconds = -time.perf_counter()
-
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.seconds += time.perf_counter()
-
-
-class LookClock(L.Callback):
-    """Seconds that the callbacks which look in take after a validation."""
-
-    seconds = 0.0
+    training = insight = 0.0
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue] Lightning lists them there
             if isinstance(callback, Insight):
                 callback.on_validation_epoch_end = self._timed(callback.on_validation_epoch_end)
 
-    def _timed(self, look: Callable[..., None]) -> Callable[..., None]:
+    def _timed(self, hook: Callable[..., None]) -> Callable[..., None]:
         def timed(*arguments: Any) -> None:
             started = time.perf_counter()
-            look(*arguments)
-            self.seconds += time.perf_counter() - started
+            hook(*arguments)
+            self.insight += time.perf_counter() - started
 
         return timed
 
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.training = -time.perf_counter()
 
-def measure(config: DictConfig, *, repeats: int) -> list[Row]:
-    """Seconds of one epoch for each contender, ``repeats`` times in turn; the first is the default.
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.training += time.perf_counter()
+
+
+def measure(config: DictConfig) -> list[Row]:
+    """Seconds of one epoch for each contender, ``config.repeats`` times in turn; the first is the default.
 
     Keras takes part with the optimizer of its own program alone.
     """
     data = build_data(config.data)
     data.setup()
     words = len(data.vocabulary)
-    looks: list[float] = []
+    clocks: list[Clock] = []
 
-    def ours() -> float:
-        clock = LookClock()
-        seconds = _lightning_epoch(config, data, ReviewClassifier(vocabulary_size=words), clock)
-        looks.append(clock.seconds)
-        return seconds
+    def lightning_epoch(classifier: ReviewClassifier) -> float:
+        clocks.append(_lightning_epoch(config, data, classifier))
+        return clocks[-1].training
 
     contenders: dict[str, Callable[[], float]] = {
-        "rnn_imdb": ours,
-        "callbacks that look in, after it": lambda: looks[-1],
+        "rnn_imdb": lambda: lightning_epoch(ReviewClassifier(vocabulary_size=words)),
+        "callbacks that look in, after it": lambda: clocks[-1].insight,
         "the same steps without Lightning": lambda: _bare_epoch(config, data),
-        "rnn_imdb, scan bptt": lambda: _lightning_epoch(
-            config, data, ReviewClassifier(vocabulary_size=words, scan="bptt")
-        ),
-        "torch.nn.RNN in the same module": lambda: _lightning_epoch(config, data, _with_torch_rnn(words)),
+        "rnn_imdb, scan bptt": lambda: lightning_epoch(ReviewClassifier(vocabulary_size=words, scan="bptt")),
+        "torch.nn.RNN in the same module": lambda: lightning_epoch(with_torch_rnn(words)),
     }
     if keras_program.available() and dict(config.optimizer) == KERAS_OPTIMIZER:
         contenders["Keras on JAX, same arrays"] = lambda: _keras_epoch(config, data)
     times: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(repeats):
-        for name, run in contenders.items():
-            times[name].append(run())
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    first = medians["rnn_imdb"]
+    for _ in range(config.repeats):
+        for name, epoch in contenders.items():
+            times[name].append(epoch())
     return [
         {
             "one epoch of": name,
             "reviews": len(data.split("train").labels),
-            "median s": median,
-            "min s": min(times[name]),
-            "max s": max(times[name]),
-            "rnn_imdb is faster x": median / first,
+            "median s": statistics.median(seconds),
+            "min s": min(seconds),
+            "max s": max(seconds),
+            "rnn_imdb is faster x": statistics.median(seconds) / statistics.median(times["rnn_imdb"]),
         }
-        for name, median in medians.items()
+        for name, seconds in times.items()
     ]
 
 
-def _with_torch_rnn(vocabulary_size: int = 10_000) -> ReviewClassifier:
+def with_torch_rnn(vocabulary_size: int = 10_000) -> ReviewClassifier:
+    """The default classifier with ``torch.nn.RNN`` as its recurrence."""
     classifier = ReviewClassifier(vocabulary_size=vocabulary_size)
     classifier.cell = TorchCell()  # pyright: ignore[reportAttributeAccessIssue] it has what the classifier calls
     return classifier
 
 
-def _lightning_epoch(
-    config: DictConfig, data: IMDBDataModule, classifier: ReviewClassifier, *callbacks: L.Callback
-) -> float:
-    clock = TrainingClock()
+def _lightning_epoch(config: DictConfig, data: IMDBDataModule, classifier: ReviewClassifier) -> Clock:
+    clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
-        trainer = build_trainer(config, Path(folder), [clock, *callbacks])
+        trainer = build_trainer(config, Path(folder), [clock])
         trainer.fit(with_optimizer(classifier, config.optimizer), data)
-    return clock.seconds
+    return clock
 
 
 def _bare_epoch(config: DictConfig, data: IMDBDataModule) -> float:

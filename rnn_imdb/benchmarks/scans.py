@@ -4,9 +4,11 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 from typing import Any
 
 import torch
+from omegaconf import DictConfig
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -22,8 +24,8 @@ TOLERANCE = 1e-4
 _cudnn: Any = torch.backends.cudnn
 
 
-def measure(batch_sizes: Sequence[int], state_dims: Sequence[int], length: int, *, seconds: float) -> list[Row]:
-    """Medians of each shape and backend, ``seconds`` for each shape.
+def measure(config: DictConfig) -> list[Row]:
+    """Medians of each shape and backend, ``config.seconds`` for each shape.
 
     E = H; inputs, weights and bias receive gradients; the upstream gradient is dense.
 
@@ -31,16 +33,16 @@ def measure(batch_sizes: Sequence[int], state_dims: Sequence[int], length: int, 
         UserError: a backend's error against float64 is not that of float32 arithmetic.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    shapes = [(batch, state) for batch in batch_sizes for state in state_dims]
-    for state in state_dims:
+    for state in config.state_dims:
         for backend in _backends(device, state):
             # few steps, or the path, not the kernel, decides how far a rounding error grows
-            error = _Case(3, 32, state, device).error(backend)
+            error = _Contest(3, 32, state, device).error(backend)
             if error > TOLERANCE:
                 raise UserError(f"{backend} must agree with float64, but at H={state} its error is {error:.1e}")
     rows: list[Row] = []
+    shapes = list(product(config.batch_sizes, config.state_dims))
     for batch, state in tqdm(shapes, desc="measuring", unit="shape", leave=False, disable=None):
-        rows += _measure(_Case(batch, length, state, device), _backends(device, state), seconds)
+        rows += _measure_shape(_Contest(batch, config.time, state, device), config.seconds)
     return rows
 
 
@@ -52,7 +54,7 @@ def _backends(device: torch.device, state_dim: int) -> list[str]:
     return [PEER, *dict.fromkeys(("bptt", chosen))]
 
 
-class _Case:
+class _Contest:
     """One shape: the same weights in a cell of ours, in the peer, and in float64."""
 
     def __init__(self, batch: int, length: int, state: int, device: torch.device) -> None:
@@ -107,13 +109,14 @@ def _precision(backend: str) -> Iterator[None]:
         _cudnn.rnn.fp32_precision = before
 
 
-def _measure(case: _Case, backends: Sequence[str], seconds: float) -> list[Row]:
-    batch, length, state = case.shape
+def _measure_shape(contest: _Contest, seconds: float) -> list[Row]:
+    (batch, length, state), device = contest.shape, contest.device
+    backends = _backends(device, state)
     medians = {}
-    for name, function in (("forward", case.forward), ("both", case.backward)):
+    for name, function in (("forward", contest.forward), ("both", contest.backward)):
         with torch.set_grad_enabled(name == "both"):
-            medians[name] = _medians(function, backends, seconds / 2, case.device)
-    chosen = choose_backend("auto", Case(case.device, torch.float32, state))
+            medians[name] = _medians(function, backends, seconds / 2, device)
+    chosen = choose_backend("auto", Case(device, torch.float32, state))
     return [
         {
             "B": batch,
@@ -124,7 +127,7 @@ def _measure(case: _Case, backends: Sequence[str], seconds: float) -> list[Row]:
             "both ms": medians["both"][backend],
             "forward x": medians["forward"][PEER] / medians["forward"][backend],
             "both x": medians["both"][PEER] / medians["both"][backend],
-            "error": _Case(batch, 32, state, case.device).error(backend),
+            "error": _Contest(batch, 32, state, device).error(backend),
         }
         for backend in backends
     ]
@@ -135,6 +138,7 @@ def _medians(
 ) -> dict[str, float]:
     """Milliseconds a call; the backends take turns, so that a disturbance hits all alike."""
     times: dict[str, list[float]] = {backend: [] for backend in backends}
+    synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     end = time.perf_counter() + seconds * len(backends)
     rounds = 0
     while rounds < 4 or time.perf_counter() < end:
@@ -144,14 +148,9 @@ def _medians(
                 # one call to warm the caches up, then a few that count
                 function(backend)
                 for _ in range(3):
-                    _synchronize(device)
+                    synchronize()
                     started = time.perf_counter()
                     function(backend)
-                    _synchronize(device)
+                    synchronize()
                     times[backend].append(1e3 * (time.perf_counter() - started))
     return {backend: statistics.median(values) for backend, values in times.items()}
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()

@@ -30,14 +30,11 @@ def report(rows: Sequence[Row], path: str) -> None:
         UserError: ``path`` cannot be written.
     """
     columns = list(rows[0])
-    cells = [columns, *([_text(row[column]) for column in columns] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    cells = [columns, *([_text(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    sides = ["<" if isinstance(value, str) else ">" for value in rows[0].values()]
     for line in cells:
-        aligned = (
-            cell.ljust(width) if isinstance(rows[0][column], str) else cell.rjust(width)
-            for cell, width, column in zip(line, widths, columns, strict=True)
-        )
-        print("  ".join(aligned).rstrip())
+        print("  ".join(map("{:{}{}}".format, line, sides, widths)).rstrip())
     try:
         with Path(path).open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, [*columns, "machine"])

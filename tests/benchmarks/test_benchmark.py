@@ -52,10 +52,15 @@ def test_every_contender_has_the_optimizer_and_the_words_asked_for(
 
     monkeypatch.setattr(epochs, "with_optimizer", kept)
     config = compose(
-        "benchmark", *small_overrides, "optimizer=adam", "optimizer.betas=[0.8,0.9]", "data.vocabulary_size=50"
+        "benchmark",
+        *small_overrides,
+        "repeats=1",
+        "optimizer=adam",
+        "optimizer.betas=[0.8,0.9]",
+        "data.vocabulary_size=50",
     )
     environment.start(0)
-    rows = epochs.measure(config, repeats=1)
+    rows = epochs.measure(config)
     assert [row["one epoch of"] for row in rows] == [
         "rnn_imdb",
         "callbacks that look in, after it",

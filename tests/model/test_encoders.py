@@ -10,7 +10,7 @@ import torch
 from conftest import compose
 from torch import Tensor, nn
 
-from rnn_imdb.benchmarks.epochs import _with_torch_rnn
+from rnn_imdb.benchmarks.epochs import with_torch_rnn
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.config.names import READOUTS
 from rnn_imdb.model import ENCODERS, make_classifier
@@ -188,7 +188,7 @@ def test_unknown_encoder_is_refused() -> None:
 
 
 def test_benchmark_can_put_torchs_rnn_in_place_of_the_cell() -> None:
-    model, tokens = _with_torch_rnn(), torch.randint(0, 10_000, (2, 6))
+    model, tokens = with_torch_rnn(), torch.randint(0, 10_000, (2, 6))
     states = model.cell.get_submodule("rnn")(model.embedding(tokens))[0]
     torch.testing.assert_close(model(tokens), model.head(states[:, -1]).squeeze(1))
 
