@@ -3,19 +3,39 @@
 import io
 import os
 import sys
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import EPIPE
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, TextIO
 
 from rnn_imdb.common.errors import INTERRUPTED, UserError, fail, is_out_of_memory, printable, unusable
 
 
+def display_width(text: str) -> int:
+    """The columns that ``text`` takes in a terminal: two for a wide character, none for a combining mark."""
+    marks = sum(unicodedata.category(c) in ("Mn", "Me") for c in text)
+    return len(text) - marks + sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+
+
+def clip(text: str, width: int, end: str) -> str:
+    """``text`` in at most ``width`` columns; where it is cut, ``end`` says so."""
+    if display_width(text) <= width:
+        return text
+    ends = accumulate(map(display_width, text), initial=display_width(end))
+    return "".join(c for c, at in zip(text, islice(ends, 1, None), strict=True) if at <= width) + end
+
+
+def pad(text: str, width: int) -> str:
+    """``text`` and as many spaces as fill ``width`` columns."""
+    return text + " " * (width - display_width(text))
+
+
 def one_line(text: str, width: int) -> str:
-    """``text`` on one line of at most ``width`` characters, without anything that a terminal would act on."""
-    line = " ".join(printable(text[: 4 * width]).split())
-    return line if len(line) <= width else line[: width - 3] + "..."
+    """``text`` on one line of at most ``width`` columns, without anything that a terminal would act on."""
+    return clip(" ".join(printable(text[: 4 * width]).split()), width, "...")
 
 
 def shows_colours(stream: TextIO) -> bool:

@@ -1,21 +1,21 @@
 """An explanation as text: a line for each word, or for a terminal the review itself in colours."""
 
-from rnn_imdb.common.console import one_line
+from rnn_imdb.common.console import display_width, one_line, pad
 from rnn_imdb.insight.explanation import Explanation, Word
 
 # of xterm's 256 colours, from red through grey to green; black letters are legible on all
 RAMP = (203, 210, 217, 224, 255, 194, 151, 114, 71)
 GREY = 242
-# characters of a word, and words in the list of those that did most
+# columns of a word, and words in the list of those that did most
 LONGEST_WORD, MOST_WORDS = 40, 8
 
 
 def plain_text(explanation: Explanation) -> str:
     """A line for each word: the word, its value, and ``unknown`` where it is."""
     words = [shown(word.text) for word in explanation.words]
-    width = max(map(len, words), default=0)
+    width = max(map(display_width, words), default=0)
     lines = [
-        f"  {text:<{width}}  {_value(explanation, word.value)}{'' if word.known else '  unknown'}"
+        f"  {pad(text, width)}  {_value(explanation, word.value)}{'' if word.known else '  unknown'}"
         for text, word in zip(words, explanation.words, strict=True)
     ]
     at, _ = explanation.cut_within
@@ -120,7 +120,8 @@ def _cell(word: Word, colour: int, *, underlined: bool) -> tuple[str, int]:
     """A word on its colour, and the columns it takes."""
     text = shown(word.text)
     cell = _on(colour, text, underlined=underlined)
-    return (cell, len(text)) if word.known else (cell + _on(colour, "?", letters=GREY), len(text) + 1)
+    width = display_width(text)
+    return (cell, width) if word.known else (cell + _on(colour, "?", letters=GREY), width + 1)
 
 
 def _legend(explanation: Explanation) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rnn_imdb.common.console import one_line
+from rnn_imdb.common.console import clip, display_width, one_line, pad
 from rnn_imdb.sweeps.results import ERROR_WIDTH, Job, format_value, short_names, varied
 
 WIDTH = 80
@@ -20,8 +20,7 @@ class _Column:
     width: int
 
     def text(self, row: int) -> str:
-        text = self.texts[row]
-        return (text if len(text) <= self.width else f"{text[: self.width - 1]}.").ljust(self.width)
+        return pad(clip(self.texts[row], self.width, "."), self.width)
 
 
 def leaderboard(jobs: Sequence[Job]) -> str:
@@ -41,7 +40,8 @@ def leaderboard(jobs: Sequence[Job]) -> str:
     for row, texts in enumerate(figures):
         left = "  ".join(column.text(row) for column in columns)
         if row and not jobs[row - 1].config:
-            left = one_line(jobs[row - 1].name, len(left)).ljust(len(left))
+            room = display_width(left)
+            left = pad(one_line(jobs[row - 1].name, room), room)
         # a status takes the place of all figures
         right = texts[0] if len(texts) == 1 else "  ".join(map(str.rjust, texts, widths))
         lines.append(f"{left}  {right}".rstrip())
@@ -65,8 +65,8 @@ def _figures(job: Job, tested: bool) -> list[str]:
 
 def _column(header: str, values: Sequence[Any]) -> _Column:
     cells = [one_line(format_value(value), ERROR_WIDTH) for value in values]
-    widest = max(map(len, cells))
-    width = max(len(header), widest)
+    widest = max(map(display_width, cells))
+    width = max(display_width(header), widest)
     # a number is never cut, for it would be another number; one column always fits, whatever it holds
     uncut = 0 if any(isinstance(value, str) and value for value in values) else min(widest, 20)
     return _Column([header, *cells], min(width, max(6, uncut)), width)

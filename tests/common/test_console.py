@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from rnn_imdb.common.console import as_command, one_line
+from rnn_imdb.common.console import as_command, clip, display_width, one_line, pad
 from rnn_imdb.common.errors import UserError, fail
 from rnn_imdb.config.hydra import run_hydra
 
@@ -140,6 +140,24 @@ def test_commands_end_well_whatever_reads_them() -> None:
 def test_one_line_keeps_to_one_line() -> None:
     assert one_line("one\ntwo\tthree\x07four", 80) == "one two three four"
     assert one_line("word " * 50, 20) == "word word word wo..."
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "clipped"),
+    [
+        ("plain", 5, "pla."),
+        ("映画", 4, "映画"),
+        ("映画は", 6, "映."),
+        ("e\u0301le\u0301ve", 5, "e\u0301le\u0301."),
+        ("\u2764\ufe0f", 1, "\u2764\ufe0f"),
+        ("🎬🎬🎬", 6, "🎬."),
+    ],
+)
+def test_columns_of_wide_characters_and_marks(text: str, columns: int, clipped: str) -> None:
+    assert display_width(text) == columns
+    assert clip(text, 4, ".") == clipped
+    assert pad(text, 8) == text + " " * (8 - columns)
+    assert display_width(one_line(text, 4)) <= 4
 
 
 def exhaust_torch() -> None:

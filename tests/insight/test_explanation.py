@@ -25,6 +25,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from rnn_imdb import predict as command
+from rnn_imdb.common.console import display_width
 from rnn_imdb.common.style import STYLE
 from rnn_imdb.data.splits import Split
 from rnn_imdb.data.text import Vocabulary, fit_length, keep_words
@@ -450,7 +451,20 @@ def test_any_words_fit_the_terminal(words: list[str], columns: int) -> None:
     coloured = ESCAPE.sub("", coloured_text(explanation, columns))
     for text in (coloured, plain_text(explanation)):
         assert all(character.isprintable() or character == "\n" for character in text)
-    assert max(map(len, coloured.splitlines())) <= columns
+    assert max(map(display_width, coloured.splitlines())) <= columns
+
+
+def test_values_stand_in_one_column_whatever_the_words() -> None:
+    words = [Word(text, True, 0.4, number) for number, text in enumerate(["映画🎬", "cafe\u0301", "film"], 1)]
+    explanation = probabilities([0.5])._replace(words=words)
+    lines = [line for line in plain_text(explanation).splitlines() if line.startswith("  ")]
+    assert [display_width(line[: line.index("40.0%")]) for line in lines] == [2 + 6 + 3] * 3
+    # 映画🎬 fills the line of six columns, and the next word takes another
+    assert ESCAPE.sub("", coloured_text(explanation, 6)).splitlines()[4:7] == [
+        "映画🎬",
+        "cafe\u0301",
+        "film",
+    ]
 
 
 def test_json_has_each_word(checkpoints: Any, capsys: pytest.CaptureFixture[str]) -> None:
