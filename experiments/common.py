@@ -29,7 +29,6 @@ from rnn_imdb.sweeps.results import Job, Spread, read_jobs, spread
 # before a study imports what draws
 draw_into_files()
 
-RUNS = Path("experiments") / "runs"
 MARKS = "<!-- table: written by the command -->\n", "<!-- end of the table -->\n"
 # enough to run every line of a study, and nothing to conclude from
 SHORT = {
@@ -39,25 +38,25 @@ SHORT = {
     "trainer.limit_val_batches": "1",
     "trainer.limit_test_batches": "1",
 }
+# to how many digits the figures of a training are rounded; None makes a whole number
+DIGITS = {"parameters": None, "best_epoch": None, "validation/loss": 4, "validation/accuracy": 4}
+DIGITS |= {"test/loss": 4, "test/accuracy": 4, "seconds": 1}
 
 
 class Study:
     """One study and the options of its command line.
 
     Args:
-        file: the ``__file__`` of its ``study.py``.
+        file: the ``__file__`` of its program.
         description: one line for ``--help``.
         arguments: the command line, without the program's name.
-        module: the program, where it is not ``study.py``.
     """
 
-    def __init__(
-        self, file: str, description: str, arguments: Sequence[str] | None = None, *, module: str = "study"
-    ) -> None:
+    def __init__(self, file: str, description: str, arguments: Sequence[str] | None = None) -> None:
         self.home = Path(file).resolve().parent
         self.name = self.home.name
         parser = argparse.ArgumentParser(
-            prog=f"python -m experiments.{self.name}.{module}",
+            prog=f"python -m experiments.{self.name}.{Path(file).stem}",
             description=description,
             epilog="Given again, the command trains only what is missing. KEY=VALUE goes to rnn_imdb.train, as\n"
             "hydra/launcher=joblib hydra.launcher.n_jobs=2 for trainings side by side.",
@@ -73,12 +72,12 @@ class Study:
             parser.error("--short needs --output: its results must not take the place of the study's")
         self.output: Path = given.output or self.home
         self.output.mkdir(parents=True, exist_ok=True)
-        self.runs = self.output / "runs" if self.short else RUNS
+        self.runs = self.output / "runs" if self.short else Path("experiments") / "runs"
 
     def sweep(self, file: str = "sweep.yaml", *changes: str, part: str = "", failure: str | None = None) -> list[Job]:
         """The trainings in the folder of a sweep's file, after running what is missing of it; see :func:`results`.
 
-        ``changes`` are further options KEY=VALUE; ``part`` is a folder of their own.
+        ``changes`` are further options KEY=VALUE; ``part`` names a folder of their own.
         """
         overrides = [*self.overrides, *changes]
         content = read_yaml(self.home / file)
@@ -88,15 +87,13 @@ class Study:
             axes = {key: _ends(values) for key, values in axes.items()} | SHORT
             given = {override.partition("=")[0] for override in overrides}
             options = [f"{key}={values}" for key, values in axes.items() if key not in given]
-        folder = self.runs / content["name"] / part
+        folder = self.runs / content["name"] / re.sub(r"\W+", "-", part.lower()).strip("-")
         command = [sys.executable, "-m", "rnn_imdb.train", f"sweep={self.home / file}", f"hydra.sweep.dir={folder}"]
         command += [*options, *overrides, "trainer.enable_progress_bar=false"]
         print(" ".join(["python", *command[1:]]), flush=True)
         done = subprocess.run(command)
-        if done.returncode not in (0, 1):
-            done.check_returncode()
-        jobs = results(folder, failure)
         # 1 says that jobs failed, or that none could run
+        jobs = results(folder, failure) if done.returncode in (0, 1) else []
         if all(job.status == "finished" for job in jobs):
             done.check_returncode()
         return jobs
@@ -109,8 +106,7 @@ class Study:
 
             with contextlib.redirect_stdout(io.StringIO()):
                 evaluate(job.folder, data=self.places(job) | data, output=str(file))
-        found: dict[str, float] = read_json(file)
-        return found
+        return read_json(file)
 
     def places(self, job: Job) -> dict[str, Any]:
         """Where the command line says that the reviews of a training and their cache are."""
@@ -163,11 +159,6 @@ def results(folder: Path, failure: str | None = None) -> list[Job]:
     return jobs
 
 
-def folder_name(text: str) -> str:
-    """``text`` in lower case, with - for all that is neither letter nor digit."""
-    return re.sub(r"\W+", "-", text.lower()).strip("-")
-
-
 def _ends(values: str) -> str:
     """The first and the last of several values."""
     several = values.split(",")
@@ -179,12 +170,9 @@ def rows_of(jobs: Sequence[Job], keys: Sequence[str]) -> list[dict[str, Any]]:
 
     What a training has not, as all figures of one that failed, is empty.
     """
-    digits: dict[str, int | None] = {"parameters": None, "best_epoch": None}
-    digits |= dict.fromkeys(("validation/loss", "validation/accuracy", "test/loss", "test/accuracy"), 4)
-    digits |= {"seconds": 1}
     return [
         {key: job.config[key] for key in (*keys, "seed")}
-        | {name: round(job.metrics[name], n) if name in job.metrics else "" for name, n in digits.items()}
+        | {name: round(job.metrics[name], digits) if name in job.metrics else "" for name, digits in DIGITS.items()}
         for job in jobs
     ]
 
@@ -194,7 +182,7 @@ def group_by(jobs: Sequence[Job], *keys: str) -> dict[tuple[Any, ...], list[Job]
     groups: dict[tuple[Any, ...], list[Job]] = {}
     for job in jobs:
         groups.setdefault(tuple(job.config[key] for key in keys), []).append(job)
-    return dict(sorted(groups.items(), key=lambda item: [(isinstance(value, str), value) for value in item[0]]))
+    return dict(sorted(groups.items()))
 
 
 def over_seeds(jobs: Sequence[Job], metric: str) -> Spread:

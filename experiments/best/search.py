@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from experiments.common import Study, folder_name, over_seeds, percent, rows_of
+from experiments.common import Study, over_seeds, percent, rows_of
 
 FALLING = ("optimizer.learning_rate=0.002", "optimizer.schedule=linear", "trainer.max_epochs=4")
 DROPOUTS = ("model.word_dropout=0.1", "model.embedding_dropout=0.2")
@@ -47,9 +47,9 @@ CANDIDATES: dict[str, Sequence[str]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    study = Study(__file__, __doc__ or "", arguments, module="search")
+    study = Study(__file__, __doc__ or "", arguments)
     candidates = list(CANDIDATES.items())[: 1 if study.short else None]
-    groups = {name: study.sweep("search.yaml", *changes, part=folder_name(name)) for name, changes in candidates}
+    groups = {name: study.sweep("search.yaml", *changes, part=name) for name, changes in candidates}
     study.write_rows(
         [{"candidate": name} | row for name, jobs in groups.items() for row in rows_of(jobs, ())], "search.csv"
     )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.common import Study, folder_name, over_seeds, percent, rows_of
+from experiments.common import Study, over_seeds, percent, rows_of
 from rnn_imdb.sweeps.results import Job
 
 # what is removed, and the options that remove it
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     study = Study(__file__, "The best single tanh layer, and its levers one by one.", arguments)
     groups = {"experiment=best": study.sweep()}
     for lever, options in list(LEVERS.items())[: 1 if study.short else None]:
-        groups[f"without {lever}"] = study.sweep("ablations.yaml", *options, part=folder_name(lever))
+        groups[f"without {lever}"] = study.sweep("ablations.yaml", *options, part=lever)
     study.write_rows([{"model": name} | row for name, jobs in groups.items() for row in rows_of(jobs, ())])
     rows = [
         (

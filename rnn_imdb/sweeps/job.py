@@ -1,7 +1,4 @@
-"""One job of a sweep, which cannot be lost: it has a folder of its own, and the same command goes on where it stopped.
-
-What the sweep's own process does before its jobs and after them is here too.
-"""
+"""A job of a sweep, which runs, resumes or skips what its folder holds, and what the sweep does around its jobs."""
 
 import copy
 import os
@@ -29,8 +26,6 @@ from rnn_imdb.sweeps.leaderboard import leaderboard
 from rnn_imdb.sweeps.results import read_jobs, write_csv
 from rnn_imdb.training.outcome import finished
 
-# longer names are cut: the hash tells jobs apart
-_NAME_LENGTH = 120
 # seconds of each job that this process trained
 _durations: list[float] = []
 
@@ -46,7 +41,8 @@ def job_folder(*, _root_: DictConfig) -> str:
     for key, short in zip(swept, last, strict=True):
         value = choices[key] if key in choices else OmegaConf.select(_root_, key)
         parts.append(f"{short if last.count(short) == 1 else key}-{value}")
-    name = re.sub(r"[^\w.+-]+", "-", "_".join(parts))[:_NAME_LENGTH]
+    # a longer name is cut: the hash tells jobs apart
+    name = re.sub(r"[^\w.+-]+", "-", "_".join(parts))[:120]
     try:
         of_reviews = reviews(_root_)
     except UserError:
@@ -60,28 +56,22 @@ OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
 
 
 def refuse_single(config: DictConfig) -> None:
-    """Refuse what only a run by itself can do.
-
-    Raises:
-        UserError: the configuration asks for it.
-    """
+    """Raise UserError where a configuration asks for what only a run by itself can do."""
     trainer = config.trainer
     if config.resume is not None:
-        problem = "a sweep resumes by itself, got resume: give the same command again without it"
-    elif trainer.fast_dev_run:
-        problem = (
+        raise UserError("a sweep resumes by itself, got resume: give the same command again without it", exit_code=2)
+    if trainer.fast_dev_run:
+        raise UserError(
             f"a sweep compares what its jobs leave, got trainer.fast_dev_run={trainer.fast_dev_run}, which leaves "
-            "nothing: leave it out, or try one run by itself"
+            "nothing: leave it out",
+            exit_code=2,
         )
-    elif trainer.strategy != "auto" or trainer.devices not in (1, "auto"):
-        problem = (
+    if trainer.strategy != "auto" or trainer.devices not in (1, "auto"):
+        raise UserError(
             f"a job of a sweep is one process, got trainer.strategy={trainer.strategy} trainer.devices="
-            f"{trainer.devices}: leave trainer=default and run jobs side by side with hydra/launcher=joblib, or run "
-            "each training by itself"
+            f"{trainer.devices}: leave them out, and run jobs side by side with hydra/launcher=joblib",
+            exit_code=2,
         )
-    else:
-        return
-    raise UserError(problem, exit_code=2)
 
 
 def run_job(config: DictConfig, folder: Path) -> None:

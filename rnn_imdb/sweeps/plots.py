@@ -4,8 +4,7 @@ import io
 import math
 import textwrap
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,48 +52,40 @@ def write_plots(configurations: Sequence[Configuration], others: Sequence[str], 
     over = "mean ± sd over seeds" if seeds else "one seed each"
     few = len(_readouts(configurations)) <= MOST_READOUTS
     with style.context(STYLE, after_reset=True):
-        panels = heatmap_values(configurations) if few else []
-        if panels and 1 < panels[0].accuracy.size <= MOST_CELLS // len(panels):
+        states, embeddings, grids = heatmap_values(configurations)
+        cells = len(states) * len(embeddings)
+        if few and cells > 1 and cells * len(grids) <= MOST_CELLS:
             note = over.replace("± sd ", "")
             if others:
                 note = f"the best configuration of each cell by validation, {note}; {', '.join(others)} varied too"
             caption = f"Validation accuracy by state_dim and embedding_dim: {note}."
-            write(draw_heatmap(panels, note), "accuracy_heatmap.png", caption)
+            write(draw_heatmap(states, embeddings, grids, note), "accuracy_heatmap.png", caption)
         if few:
             caption = f"Accuracy against the number of parameters, {over}."
             write(draw_parameters(configurations, over), "accuracy_vs_parameters.png", caption)
         if any(job.metrics.get("history") for configuration in configurations for job in configuration.jobs):
-            most = f", the best {MOST_CURVES} of {len(configurations)} by validation"
-            note = over + most * (len(configurations) > MOST_CURVES)
+            note = over
+            if len(configurations) > MOST_CURVES:
+                note += f", the best {MOST_CURVES} of {len(configurations)} by validation"
             reached = "; an epoch's mean is over the seeds that reached it" if seeds else ""
             caption = f"Loss and accuracy by epoch, {note}{reached}."
             write(draw_curves(configurations[:MOST_CURVES], note), "learning_curves.png", caption)
     return written
 
 
-@dataclass(frozen=True)
-class Panel:
-    """Validation accuracy in % of one readout, (state_dims, embedding_dims); NaN where nothing finished."""
+def heatmap_values(configurations: Sequence[Configuration]) -> tuple[list[int], list[int], dict[str, np.ndarray]]:
+    """State_dims, embedding_dims, and validation accuracy in % by readout, (state_dims, embedding_dims).
 
-    readout: str
-    state_dims: list[int]
-    embedding_dims: list[int]
-    accuracy: np.ndarray
-
-
-def heatmap_values(configurations: Sequence[Configuration]) -> list[Panel]:
-    """One panel a readout, all with the same axes; a cell is its best configuration's mean over seeds."""
+    A cell is its best configuration's mean over seeds; NaN where nothing finished.
+    """
     configs = [configuration.config for configuration in configurations]
     states, embeddings = (sorted({c[f"model.{name}"] for c in configs}) for name in ("state_dim", "embedding_dim"))
-    panels = {
-        readout: Panel(readout, states, embeddings, np.full((len(states), len(embeddings)), np.nan))
-        for readout in _readouts(configurations)
-    }
+    grids = {readout: np.full((len(states), len(embeddings)), np.nan) for readout in _readouts(configurations)}
     for configuration, config in zip(configurations, configs, strict=True):
         cell = states.index(config["model.state_dim"]), embeddings.index(config["model.embedding_dim"])
-        accuracy = panels[config["model.readout"]].accuracy
-        accuracy[cell] = np.fmax(accuracy[cell], 100 * configuration.spread("validation/accuracy").mean)
-    return list(panels.values())
+        grid = grids[config["model.readout"]]
+        grid[cell] = np.fmax(grid[cell], 100 * configuration.spread("validation/accuracy").mean)
+    return states, embeddings, grids
 
 
 def _readouts(configurations: Sequence[Configuration]) -> list[str]:
@@ -103,33 +94,31 @@ def _readouts(configurations: Sequence[Configuration]) -> list[str]:
     return [name for name in READOUTS if name in found] + sorted(found - set(READOUTS))
 
 
-def draw_heatmap(panels: Sequence[Panel], note: str) -> Figure:
-    """Validation accuracy by state_dim and embedding_dim, a panel a readout, with the values in the cells."""
-    rows, columns = panels[0].accuracy.shape
-    across = min(len(panels), 3)
-    down = math.ceil(len(panels) / across)
-    width, height = max(0.75 * columns + 1.0, 2.2), max(0.55 * rows + 1.0, 1.8)
+def draw_heatmap(states: list[int], embeddings: list[int], grids: Mapping[str, np.ndarray], note: str) -> Figure:
+    """Draw :func:`heatmap_values`, a panel a readout, with the values in the cells."""
+    across = min(len(grids), 3)
+    down = math.ceil(len(grids) / across)
+    width, height = max(0.75 * len(embeddings) + 1.0, 2.2), max(0.55 * len(states) + 1.0, 1.8)
     figure = Figure(figsize=(max(across * width + 1.1, 6.0), down * height + 1.0))
     axes = figure.subplots(down, across, squeeze=False)
-    values = np.concatenate([panel.accuracy.ravel() for panel in panels])
-    low, high = np.nanmin(values), np.nanmax(values)
+    low, high = np.nanmin(list(grids.values())), np.nanmax(list(grids.values()))
     image = None
-    for axis, panel in zip(axes.flat, panels, strict=False):
-        image = axis.imshow(panel.accuracy, cmap="cividis", vmin=low, vmax=high, origin="lower", aspect="auto")
-        axis.set_title(f"readout {panel.readout}", fontsize=10)
-        axis.set_xticks(range(columns), panel.embedding_dims)
-        axis.set_yticks(range(rows), panel.state_dims)
+    for axis, (readout, grid) in zip(axes.flat, grids.items(), strict=False):
+        image = axis.imshow(grid, cmap="cividis", vmin=low, vmax=high, origin="lower", aspect="auto")
+        axis.set_title(f"readout {readout}", fontsize=10)
+        axis.set_xticks(range(len(embeddings)), embeddings)
+        axis.set_yticks(range(len(states)), states)
         axis.set_xlabel("embedding_dim")
         axis.set_ylabel("state_dim")
         axis.set_facecolor("#eeeeee")
         axis.grid(False)
         axis.spines[:].set_visible(False)
-        for (row, column), value in np.ndenumerate(panel.accuracy):
+        for (row, column), value in np.ndenumerate(grid):
             text = "–" if np.isnan(value) else f"{value:.1f}"
             # dark cells are those of low values
             dark = value - low < 0.5 * (high - low)
             axis.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
-    for axis in axes.flat[len(panels) :]:
+    for axis in axes.flat[len(grids) :]:
         axis.set_visible(False)
     # about as many characters as the width holds
     note = textwrap.fill(note, int(11 * figure.get_figwidth()))

@@ -24,7 +24,7 @@ _FORMS = {"accuracy": (100.0, ".2f", " %"), "loss": (1.0, ".4f", "")}
 
 
 def write_report(jobs: Sequence[Job], folder: Path, *, title: str, command: str) -> list[Path]:
-    """Write ``results.csv``, plots and ``summary.md`` about ``jobs``.
+    """Write ``results.csv``, plots and ``summary.md`` about ``jobs``, and return these files.
 
     Args:
         jobs: the jobs of a sweep.
@@ -32,16 +32,11 @@ def write_report(jobs: Sequence[Job], folder: Path, *, title: str, command: str)
         title: the sweep's name.
         command: what a reader types to make the report again.
 
-    Returns:
-        The files written. ``summary.md`` comes last: where it is, the others are.
-
     Raises:
-        UserError: a file cannot be written, or matplotlib is not installed.
+        UserError: a file cannot be written.
     """
-    try:
-        from rnn_imdb.sweeps.plots import write_plots
-    except ModuleNotFoundError as error:
-        raise UserError(f"plots need {error.name}, which is not installed: pip install {error.name}") from error
+    # matplotlib takes long to import
+    from rnn_imdb.sweeps.plots import write_plots
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -64,14 +59,7 @@ def _axes(jobs: Sequence[Job]) -> dict[str, str]:
 
 
 def markdown(jobs: Sequence[Job], *, title: str, plots: Mapping[str, str], command: str) -> str:
-    """The text of ``summary.md``: what was swept, what became of each job, each configuration's figures, and the best.
-
-    Args:
-        jobs: the jobs of a sweep.
-        title: the sweep's name.
-        plots: file names of plots, each with a sentence about it.
-        command: what a reader types to make the report again.
-    """
+    """The text of ``summary.md``; ``plots`` are file names, each with a caption."""
     configurations = rank_configurations(jobs)
     parts = [f"# {_escaped(title)}", _swept(jobs), _outcome(jobs)]
     if configurations:
@@ -79,12 +67,8 @@ def markdown(jobs: Sequence[Job], *, title: str, plots: Mapping[str, str], comma
     if plots:
         parts.append("## Plots")
         parts += [f"{_escaped(caption)}\n\n![{Path(name).stem}]({name})" for name, caption in plots.items()]
-    parts += [
-        "## Made by",
-        f"```bash\n{printable(command)}\n```",
-        "Every job with all its options and figures: `results.csv`.",
-    ]
-    return "\n\n".join(parts) + "\n"
+    made = f"```bash\n{printable(command)}\n```\n\nEvery job with all its options and figures: `results.csv`."
+    return "\n\n".join([*parts, "## Made by", made]) + "\n"
 
 
 def _swept(jobs: Sequence[Job]) -> str:
@@ -110,7 +94,7 @@ def _outcome(jobs: Sequence[Job]) -> str:
         text += f" The finished took {spent} in all."
     wrong = [job for job in jobs if job.status != "finished"]
     lines = [f"- {_code(job.name)} {job.status}{f': {_code(job.error)}' if job.error else ''}" for job in wrong]
-    return "\n\n".join([text, "\n".join(lines)]) if lines else text
+    return "\n\n".join(filter(None, [text, "\n".join(lines)]))
 
 
 def _best(configurations: Sequence[Configuration]) -> str:
@@ -118,10 +102,8 @@ def _best(configurations: Sequence[Configuration]) -> str:
     best, n = configurations[0], len(configurations[0].jobs)
     validation, test = (_figure(best, f"{split}/accuracy") for split in ("validation", "test"))
     tested = f"{test} test accuracy" if test else "not tested"
-    text = (
-        f"**Best by validation: {_escaped(best.label)}: {validation} validation accuracy, {tested}** "
-        f"({n} seed{'s' if n > 1 else ''})."
-    )
+    text = f"**Best by validation: {_escaped(best.label)}: {validation} validation accuracy, {tested}** "
+    text += f"({n} seed{'s' if n > 1 else ''})."
     if len(configurations) > 1:
         text += " It was chosen by mean validation accuracy alone; no test figure took part in the choice."
     if n == 1:

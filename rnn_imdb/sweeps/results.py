@@ -19,7 +19,6 @@ from rnn_imdb.common.files import CONFIG, ERROR, METRICS, read_text, read_yaml, 
 from rnn_imdb.config.identity import flat, options
 from rnn_imdb.training.outcome import read_metrics, recorded_reviews
 
-Status = Literal["finished", "failed", "unfinished", "damaged"]
 # what sweeps are made for comes first in its group
 MODEL_KEYS = ("model.state_dim", "model.embedding_dim", "model.readout")
 # groups of hyper-parameters, in the order in which they are shown
@@ -37,21 +36,16 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 @dataclass(frozen=True)
 class Job:
-    """One run folder.
-
-    Attributes:
-        folder: where it is.
-        config: the configuration, with dotted keys, and ``data.reviews``, which tells its reviews from others; empty
-            where it cannot be read.
-        metrics: what ``metrics.json`` holds; empty unless the job finished.
-        status: ``finished``, ``failed``, ``unfinished`` (interrupted or running) or ``damaged``.
-        error: one line on what went wrong in a failed or damaged job, else empty.
-    """
+    """One run folder."""
 
     folder: Path
+    # by dotted keys, with the reviews that were read; empty where it is damaged
     config: dict[str, Any]
+    # what metrics.json holds; empty unless the job finished
     metrics: dict[str, Any] = field(default_factory=dict)
-    status: Status = "finished"
+    # an unfinished one was interrupted, or is running
+    status: Literal["finished", "failed", "unfinished", "damaged"] = "finished"
+    # one line on what went wrong in a failed or damaged job
     error: str = ""
 
     @property
@@ -84,14 +78,10 @@ def spread(values: Sequence[float]) -> Spread:
 
 @dataclass(frozen=True)
 class Configuration:
-    """Finished jobs that differ in nothing but the seed.
-
-    Attributes:
-        jobs: one or more.
-        label: the options that tell it from other configurations, on one line.
-    """
+    """Finished jobs, at least one, that differ in nothing but the seed."""
 
     jobs: list[Job]
+    # the options that tell it from other configurations, on one line
     label: str
 
     @property
@@ -110,36 +100,33 @@ class Configuration:
 def read_jobs(folder: Path) -> list[Job]:
     """The jobs of a sweep folder, sorted by name; a run folder is a sweep of one.
 
-    A job that left no record of its reviews, as those of earlier versions and those that found none, gives way to one
-    of the same options that did, and that got as far.
+    A job without a record of its reviews, as earlier versions left it, gives way to one with the same options and a
+    record that got as far.
 
     Raises:
         UserError: ``folder`` is not there or holds no run. A job that cannot be read is no error: it is ``damaged``.
     """
-    rule = "a sweep folder must hold run folders, each with its config.yaml"
-    remedy = "name a folder that rnn_imdb.train made under experiments/runs"
-    if not folder.is_dir():
-        problem = "is a file" if folder.exists() else "does not exist"
-        raise UserError(f"{rule}, but {folder} {problem}: {remedy}", exit_code=2)
     if _is_run(folder):
         return [_read_job(folder)]
     try:
-        jobs = [_read_job(child) for child in folder.iterdir() if _is_run(child)]
+        jobs = sorted((_read_job(child) for child in folder.iterdir() if _is_run(child)), key=lambda job: job.name)
+        problem = "has none"
     except OSError as error:
-        raise UserError(f"{rule}, but {folder} cannot be read ({error.strerror}): {remedy}") from error
+        jobs, problem = [], f"cannot be read ({error.strerror})"
     if not jobs:
-        raise UserError(f"{rule}, but {folder} has none: {remedy}")
+        raise UserError(
+            f"a sweep folder must hold run folders, each with its config.yaml, but {folder} {problem}: name a folder "
+            "that rnn_imdb.train made under experiments/runs",
+            exit_code=2,
+        )
     recorded = [job for job in jobs if REVIEWS in job.config]
-    replaced = {_key(job, REVIEWS) for job in recorded}
-    replaced_finished = {_key(job, REVIEWS) for job in recorded if job.status == "finished"}
-
-    def is_replaced(job: Job) -> bool:
-        return _key(job) in (replaced_finished if job.status == "finished" else replaced)
-
-    return sorted(
-        (job for job in jobs if REVIEWS in job.config or not job.config or not is_replaced(job)),
-        key=lambda job: job.name,
-    )
+    began = {_key(job, REVIEWS) for job in recorded}
+    ended = {_key(job, REVIEWS) for job in recorded if job.status == "finished"}
+    return [
+        job
+        for job in jobs
+        if REVIEWS in job.config or not job.config or _key(job) not in (ended if job.status == "finished" else began)
+    ]
 
 
 def _key(job: Job, *left_out: str) -> str:
