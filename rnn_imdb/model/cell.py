@@ -35,7 +35,6 @@ class TanhCell(nn.Module):
         ValueError: a spectral radius for a recurrent part of zeros.
     """
 
-    activation = staticmethod(torch.tanh)
     linear = False
 
     def __init__(
@@ -91,7 +90,8 @@ class TanhCell(nn.Module):
         self, state: Float[Tensor, "batch state"], inputs: Float[Tensor, "batch embedding"]
     ) -> Float[Tensor, "batch state"]:
         """One step, as the equation says it."""
-        return self.activation(F.linear(torch.cat([state, inputs], dim=1), self.A, self.b))
+        total = F.linear(torch.cat([state, inputs], dim=1), self.A, self.b)
+        return total if self.linear else torch.tanh(total)
 
     def forward(
         self,
@@ -139,7 +139,6 @@ class LinearCell(TanhCell):
     a weighted sum of all words so far, whose weights grow or vanish as powers of A's recurrent part.
     """
 
-    activation = staticmethod(nn.Identity())
     linear = True
 
 

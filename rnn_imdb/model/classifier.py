@@ -16,12 +16,10 @@ class Classifier(nn.Module):
 
         x_t = embedding[token_t]  (+ bigrams[token_{t-1}, token_t])
 
-    A class of its own adds what makes the features, then ``head``, then calls ``initialize``. Nothing is dropped but
-    in training.
+    A subclass adds what makes the features, then ``head``, then calls ``initialize``. Only training drops anything.
 
     Args:
-        vocabulary_size: number of words, V.
-        embedding_dim: E.
+        vocabulary_size, embedding_dim: V and E.
         mask_padding: whether padding (token 0) is skipped; in the lecture's models it is an ordinary word.
         init: a name in ``initialization.INITIALIZERS``.
         bigrams: how many pairs of neighbouring words have a vector of their own.
@@ -31,8 +29,8 @@ class Classifier(nn.Module):
             Dropout: A Simple Way to Prevent Neural Networks from Overfitting (2014).
 
     Attributes:
-        pairs: the pairs of words that have a vector, as ``embedding.frequent_pairs`` gives them: a part of the model's
-            vocabulary, set after construction; none at first.
+        pairs: the pairs of words that have a vector, as ``embedding.frequent_pairs`` gives them; none until they are
+            set. A checkpoint holds them beside the vocabulary.
     """
 
     head: nn.Linear
@@ -80,16 +78,11 @@ class Classifier(nn.Module):
 
     def embed(self, tokens: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time embedding"]:
         """x_1 .. x_T (B, T, E) of reviews (B, T); in training, with what is dropped."""
-        tokens = self.drop_words(tokens)
+        tokens = drop_words(tokens, self.word_dropout, self.training)
         inputs = lookup(self.embedding.weight, tokens)
         if self.bigrams is not None:
             inputs = inputs + bigrams(tokens, self.pairs, self.bigrams.weight)
-        dropping = self.training and self.embedding_dropout
-        return drop_components(inputs, self.embedding_dropout) if dropping else inputs
-
-    def drop_words(self, tokens: Int[Tensor, "batch time"]) -> Int[Tensor, "batch time"]:
-        """The words that are read: in training, without those that are dropped."""
-        return drop_words(tokens, self.word_dropout) if self.training and self.word_dropout else tokens
+        return drop_components(inputs, self.embedding_dropout, self.training)
 
     def decide(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, " batch"]:
         """w · features + c."""

@@ -42,21 +42,27 @@ def bigrams(
     return lookup(table, rows).masked_fill((pairs[rows] != numbers)[:, :, None], 0)
 
 
-def drop_words(tokens: Int[Tensor, "batch time"], rate: float) -> Int[Tensor, "batch time"]:
-    """``tokens`` with a share ``rate`` of the words replaced by ``<unk>``, drawn word by word.
+def drop_words(tokens: Int[Tensor, "batch time"], rate: float, training: bool = True) -> Int[Tensor, "batch time"]:
+    """``tokens`` with, in training, a share ``rate`` of the words replaced by ``<unk>``, drawn word by word.
 
     Iyyer, Manjunatha, Boyd-Graber and Daumé III, Deep Unordered Composition Rivals Syntactic Methods for Text
     Classification (2015).
     """
+    if not (training and rate):
+        return tokens
     dropped = (torch.rand(tokens.shape, device=tokens.device) < rate) & (tokens != PAD_INDEX)
     return tokens.masked_fill(dropped, UNKNOWN_INDEX)
 
 
 def drop_components(
-    inputs: Float[Tensor, "batch time embedding"], rate: float
+    inputs: Float[Tensor, "batch time embedding"], rate: float, training: bool = True
 ) -> Float[Tensor, "batch time embedding"]:
-    """``inputs`` with a share ``rate`` of a review's components zero at all its steps, the others divided by 1 - rate.
+    """``inputs`` with, in training, a share ``rate`` of a review's components zero at all its steps.
+
+    The others are divided by 1 - rate.
 
     Gal and Ghahramani, A Theoretically Grounded Application of Dropout in Recurrent Neural Networks (2016).
     """
+    if not (training and rate):
+        return inputs
     return inputs * F.dropout(inputs.new_ones(len(inputs), 1, inputs.shape[2]), rate)

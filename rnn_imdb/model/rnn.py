@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from rnn_imdb.common.errors import choose
 from rnn_imdb.model.cell import ACTIVATIONS, LinearCell, TanhCell
 from rnn_imdb.model.classifier import Classifier
+from rnn_imdb.model.embedding import drop_words
 from rnn_imdb.model.readout import READOUTS
 
 
@@ -69,7 +70,7 @@ class ReviewClassifier(Classifier):
         if self.bigrams is not None or (self.training and self.embedding_dropout):
             return super().forward(tokens)
         # as logits_from, without making the embedded words where that is slower
-        mask, tokens = self.mask(tokens), self.drop_words(tokens)
+        mask, tokens = self.mask(tokens), drop_words(tokens, self.word_dropout, self.training)
         embedding, only_last = self.embedding.weight, self.readout.only_last
         states = self.cell.forward_tokens(tokens, embedding, mask, only_last=only_last)
         if self.backward_cell is not None:
