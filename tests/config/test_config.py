@@ -83,74 +83,57 @@ def test_every_file_is_composed_by_a_test() -> None:
 @pytest.mark.parametrize(("experiment", "readout"), [("lecture_last", "last"), ("lecture_all", "all")])
 def test_experiments_are_the_lecture_s_models(experiment: str, readout: str) -> None:
     result = composed("train", f"experiment={experiment}")
+    lecture = {"readout": readout, "state_dim": 32, "embedding_dim": 32, "bias": True, "mask_padding": False}
+    assert lecture.items() <= dict(result.model).items()
     assert (result.data.source, result.optimizer.name) == ("aclimdb", "rmsprop")
-    model = result.model
-    assert (model.readout, model.state_dim, model.embedding_dim, model.bias, model.mask_padding) == (
-        readout,
-        32,
-        32,
-        True,
-        False,
-    )
     assert (result.data.vocabulary_size, result.data.sequence_length) == (10_000, 500)
     assert composed("train", f"experiment={experiment}", "model.readout=mean").model.readout == "mean"
 
 
-GOOD = [
-    "model.state_dim=1",
-    "model.state_dim=4096",
-    "data.vocabulary_size=65536",
-    "data.vocabulary_size=3",
-    "data.sequence_length=1",
-    "seed=0",
-    "seed=4294967295",
-    "test=false",
-    "optimizer.learning_rate=1e-30",
-    "optimizer.learning_rate=1",
-    "trainer.devices=auto",
-    "trainer.devices=2",
-    "trainer.limit_train_batches=1",
-    "trainer.limit_val_batches=1.0",
-    "trainer.limit_test_batches=0.01",
-    "trainer.gradient_clip_val=0.5",
-    "trainer.gradient_clip_val=null",
-    "trainer.fast_dev_run=true",
-    "trainer.fast_dev_run=3",
-    "+trainer.profiler=simple",
-    "+trainer.deterministic=true",
-    "trainer.devices=-1",
-    "trainer.devices=[1]",
-    "trainer.devices=[0,1]",
-    "trainer.devices='0,1'",
-    "model.embedding_dim=${model.state_dim}",
-    *(f"model.readout={name}" for name in choices.READOUTS),
-    *(f"model.scan={name}" for name in ("auto", *choices.SCANS)),
-    *(f"model.encoder={name}" for name in choices.ENCODERS),
-    *(f"model.activation={name}" for name in choices.ACTIVATIONS),
-    *(f"model.init={name}" for name in choices.INITIALIZERS),
-    "model.spectral_radius=0.9",
-    "model.spectral_radius=null",
-    "model.bigrams=1000000",
-    "model.word_dropout=0",
-    "model.head_dropout=0.99",
-    "model.bidirectional=true",
-    "model.recurrent=false",
-    *(f"optimizer.schedule={name}" for name in ("constant", *choices.SCHEDULES)),
-    "optimizer.label_smoothing=0.5",
-    "data.truncation=both",
-    "data.split_by=neighbours",
-    "data.first_words=1",
-    "data.last_words=20000",
-    "data.last_words=null",
-]
+GOOD = {
+    "data.vocabulary_size": (3, 65_536),
+    "data.sequence_length": (1,),
+    "data.truncation": ("both",),
+    "data.split_by": ("neighbours",),
+    "data.first_words": (1,),
+    "data.last_words": (20_000, None),
+    "model.state_dim": (1, 4096),
+    "model.readout": choices.READOUTS,
+    "model.scan": ("auto", *choices.SCANS),
+    "model.encoder": choices.ENCODERS,
+    "model.activation": choices.ACTIVATIONS,
+    "model.init": choices.INITIALIZERS,
+    "model.spectral_radius": (0.9, None),
+    "model.bigrams": (1_000_000,),
+    "model.word_dropout": (0,),
+    "model.head_dropout": (0.99,),
+    "model.bidirectional": (True,),
+    "model.recurrent": (False,),
+    "optimizer.learning_rate": (1e-30, 1),
+    "optimizer.schedule": ("constant", *choices.SCHEDULES),
+    "optimizer.label_smoothing": (0.5,),
+    "trainer.devices": ("auto", 2, -1, [1], [0, 1], "'0,1'"),
+    "trainer.limit_train_batches": (1,),
+    "trainer.limit_val_batches": (1.0,),
+    "trainer.limit_test_batches": (0.01,),
+    "trainer.gradient_clip_val": (0.5, None),
+    "trainer.fast_dev_run": (True, 3),
+    "+trainer.profiler": ("simple",),
+    "+trainer.deterministic": (True,),
+    "seed": (0, 4_294_967_295),
+    "test": (False,),
+}
 
 
-@pytest.mark.parametrize("override", GOOD)
-def test_what_can_be_used_is_accepted(override: str) -> None:
-    key, value = override.removeprefix("+").split("=")
-    assert OmegaConf.select(composed("train", override), key) == (
-        32 if value.startswith("$") else yaml.safe_load(value.replace("1e-30", "1.0e-30"))
-    )
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in GOOD.items() for value in values])
+def test_what_can_be_used_is_accepted(key: str, value: Any) -> None:
+    written = "null" if value is None else value
+    expected = value.strip("'") if isinstance(value, str) else value
+    assert OmegaConf.select(composed("train", f"{key}={written}"), key.lstrip("+")) == expected
+
+
+def test_an_option_may_be_that_of_another() -> None:
+    assert composed("train", "model.embedding_dim=${model.state_dim}").model.embedding_dim == 32
 
 
 def test_callbacks_can_be_removed_and_changed() -> None:
@@ -159,15 +142,82 @@ def test_callbacks_can_be_removed_and_changed() -> None:
     assert result.callbacks.best_checkpoint.monitor == "validation/accuracy"
 
 
-WHOLE = r"must be a whole number from"
-LIMIT = r"must be a number of batches from 1, or a share above 0\.0, at most 1\.0"
+SHARE = "a number from 0 to below 1"
+FRACTION = "a number from 0.0 to 1.0"
+LIMIT = "a number of batches from 1, or a share above 0.0, at most 1.0"
+STATES = "a whole number from 1 to 4,096"
+WORDS = "null, or a whole number from 1 to 20,000"
+SEEDS = "a whole number from 0 to 4,294,967,295"
+DEVICES = "auto, -1, a number of devices from 1, or a list of their numbers, as [0] or '0,1'"
+# each option's rule, and values that break it, as the error repeats them
+RULES = {
+    "data.source": ("one of embedded, aclimdb", ["imdb"]),
+    "data.reviews_per_class": ("a whole number from 10 to 1,000,000", [9]),
+    "data.vocabulary_size": ("a whole number from 3 to 65,536", [2, 70_000]),
+    "data.sequence_length": ("a whole number from 1 to 20,000", [0]),
+    "data.padding": ("one of pre, post", ["left"]),
+    "data.truncation": ("one of pre, post, both", ["left"]),
+    "data.first_words": (WORDS, [0]),
+    "data.last_words": (WORDS, [-1]),
+    "data.split_seed": (SEEDS, [-1]),
+    "data.split_by": ("one of review, neighbours", ["word"]),
+    "data.batch_size": ("a whole number from 1 to 25,000", [0]),
+    "data.evaluation_batch_size": ("a whole number from 1 to 25,000", [-3]),
+    "model.state_dim": (STATES, ["many", 1.5, True, 0, -1, 5000, "nan"]),
+    "model.embedding_dim": (STATES, [0]),
+    "model.readout": ("one of last, all, mean, max, mean_max, attention", ["first", ""]),
+    "model.scan": (f"one of auto, {', '.join(choices.SCANS)}", ["cuda"]),
+    "model.encoder": ("one of rnn, dense, conv", ["lstm"]),
+    "model.activation": ("one of tanh, identity", ["relu"]),
+    "model.init": ("one of keras, torch", ["zeros"]),
+    "model.spectral_radius": ("null, or a number above 0, at most 1,000", [0.0, "nan"]),
+    "model.kernel_size": ("a whole number from 1 to 100", [0]),
+    "model.bigrams": ("a whole number from 0 to 1,000,000", [-1]),
+    "model.word_dropout": (SHARE, [1.0]),
+    "model.embedding_dropout": (SHARE, [-0.1]),
+    "model.head_dropout": (SHARE, ["nan"]),
+    "optimizer.name": ("one of rmsprop, adam, adamw, sgd", ["lion"]),
+    "optimizer.learning_rate": ("a number above 0, at most 100.0", ["fast", 0.0, -1.0, "nan", "inf", 101.0]),
+    "optimizer.weight_decay": ("a number from 0.0 to 100.0", [-0.1]),
+    "optimizer.label_smoothing": ("a number from 0.0 to 0.5", [0.6]),
+    "optimizer.schedule": ("one of constant, linear, cosine, one_cycle", ["step"]),
+    "optimizer.alpha": (FRACTION, [1.1]),
+    "optimizer.eps": ("a number above 0, at most 1.0", [0.0]),
+    "optimizer.momentum": (FRACTION, ["nan"]),
+    "trainer.devices": (DEVICES, [0, True, "all", [0, 0], [-1], [], "0;1"]),
+    "trainer.strategy": ("one of auto, ddp, ", ["ddp_spawn"]),
+    "trainer.precision": ("one of 32-true, ", ["8"]),
+    "trainer.max_epochs": ("a whole number from 1 to 100,000", [0, -1]),
+    "trainer.gradient_clip_val": ("null, or a number above 0", [0.0, "nan", "inf"]),
+    "trainer.accumulate_grad_batches": ("a whole number from 1 to 25,000", [0]),
+    "trainer.limit_train_batches": (LIMIT, [0]),
+    "trainer.limit_val_batches": (LIMIT, [1.5]),
+    "trainer.limit_test_batches": (LIMIT, ["nan"]),
+    "trainer.fast_dev_run": ("true, false, or a number of batches from 1", [0, 0.5]),
+    "trainer.log_every_n_steps": ("a whole number from 1 to 1,000,000", [0]),
+    "seed": (SEEDS, [-1, 4_294_967_296]),
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "rule", "value"), [(key, rule, value) for key, (rule, values) in RULES.items() for value in values]
+)
+def test_what_cannot_be_used_is_refused_with_its_rule(key: str, rule: str, value: Any) -> None:
+    # what a quote would be for Hydra's grammar
+    written = value if value != "0;1" else f"'{value}'"
+    with pytest.raises(UserError) as refused:
+        composed("train", f"{key}={written}")
+    message = str(refused.value)
+    assert message.startswith(f"{key} must be {rule}")
+    assert re.search(rf"(, got |: Value )'?{re.escape(str(value))}'?", message)
+
+
 BAD = {
     # typos
     "model.state_dims=3": r"no option model\.state_dims: model has state_dim, .*; did you mean model\.state_dim\?",
-    "optimizer.betas=[0.9,0.9]": r"no option optimizer\.betas: optimizer has [\w, ]+$",
     "data.vocab_size=3": r"no option data\.vocab_size: .*did you mean data\.vocabulary_size\?",
     "optimizer.lr=1": r"no option optimizer\.lr: optimizer has name, learning_rate",
-    "optimizer.betas=[0.9,0.99]": r"no option optimizer\.betas: optimizer has name, .*alpha, eps, momentum",
+    "optimizer.betas=[0.9,0.9]": r"no option optimizer\.betas: optimizer has name, [\w, ]+alpha, eps, momentum$",
     "trainer.max_steps=3": r"trainer\.max_steps cannot be given: a run consists of whole epochs.*max_epochs",
     "trainer.profiler=simple": r"takes a plus sign: \+trainer\.profiler=VALUE",
     "+trainer.nosuch=1": r"no option trainer\.nosuch: trainer has accelerator",
@@ -178,86 +228,14 @@ BAD = {
     "++model.state_dims=2": r"did you mean model\.state_dim\?",
     "+layers=2": r"no option layers: there are data, model",
     # types
-    "model.state_dim=many": rf"model\.state_dim {WHOLE} 1 to 4,096.*'many'",
-    "model.state_dim=1.5": rf"model\.state_dim {WHOLE} 1 to 4,096.*'1\.5'",
-    "model.state_dim=true": rf"model\.state_dim {WHOLE} 1 to 4,096.*'True'",
-    "model.state_dim=null": rf"model\.state_dim {WHOLE} 1 to 4,096.*not Optional",
-    "model.state_dim=[1]": rf"model\.state_dim {WHOLE} 1 to 4,096",
-    "optimizer.learning_rate=fast": r"learning_rate must be a number above 0, at most 100\.0.*'fast'",
+    "model.state_dim=null": r"model\.state_dim must be a whole number from 1 to 4,096.*not Optional",
+    "model.state_dim=[1]": r"model\.state_dim must be a whole number from 1 to 4,096",
+    "trainer.limit_test_batches=null": r"limit_test_batches must be a number of batches from 1, .*got None",
     "model.bias=maybe": r"model\.bias: Value 'maybe' is not a valid bool",
     "data.root=[1]": r"data\.root: Cannot convert 'list' to string",
     "data.root=mine.csv": r"data=embedded reads .*got data\.root=mine\.csv: leave it out, or give data=aclimdb as well",
     "data.reviews_per_class=40": r"data=embedded reads .*got data\.reviews_per_class=40",
     "data.root=${nothing}": r"data\.root: Interpolation key 'nothing' not found",
-    # numbers
-    "model.state_dim=0": rf"model\.state_dim {WHOLE} 1 to 4,096, got 0",
-    "model.state_dim=-1": rf"model\.state_dim {WHOLE} 1 to 4,096, got -1",
-    "model.state_dim=5000": rf"model\.state_dim {WHOLE} 1 to 4,096, got 5000",
-    "model.state_dim=nan": rf"model\.state_dim {WHOLE} 1 to 4,096.*'nan'",
-    "model.embedding_dim=0": rf"model\.embedding_dim {WHOLE} 1 to 4,096, got 0",
-    "data.vocabulary_size=70000": rf"data\.vocabulary_size {WHOLE} 3 to 65,536, got 70000",
-    "data.vocabulary_size=2": rf"data\.vocabulary_size {WHOLE} 3 to 65,536, got 2",
-    "data.sequence_length=0": rf"data\.sequence_length {WHOLE} 1 to 20,000, got 0",
-    "data.batch_size=0": rf"data\.batch_size {WHOLE} 1 to 25,000, got 0",
-    "data.evaluation_batch_size=-3": rf"data\.evaluation_batch_size {WHOLE} 1 to 25,000, got -3",
-    "data.reviews_per_class=9": rf"data\.reviews_per_class {WHOLE} 10 to 1,000,000, got 9",
-    "data.split_seed=-1": rf"data\.split_seed {WHOLE} 0 to 4,294,967,295, got -1",
-    "seed=-1": rf"seed {WHOLE} 0 to 4,294,967,295, got -1",
-    "seed=4294967296": rf"seed {WHOLE} 0 to 4,294,967,295, got 4294967296",
-    "model.kernel_size=0": rf"model\.kernel_size {WHOLE} 1 to 100, got 0",
-    "model.bigrams=-1": rf"model\.bigrams {WHOLE} 0 to 1,000,000, got -1",
-    "model.word_dropout=1": r"model\.word_dropout must be a number from 0 to below 1, got 1\.0",
-    "model.embedding_dropout=-0.1": r"model\.embedding_dropout must be a number from 0 to below 1, got -0\.1",
-    "model.head_dropout=nan": r"model\.head_dropout must be a number from 0 to below 1, got nan",
-    "model.spectral_radius=0": r"spectral_radius must be null, or a number above 0, at most 1,000, got 0\.0",
-    "model.spectral_radius=nan": r"spectral_radius must be null, or a number above 0, at most 1,000, got nan",
-    "data.first_words=0": r"data\.first_words must be null, or a whole number from 1 to 20,000, got 0",
-    "data.last_words=-1": r"data\.last_words must be null, or a whole number from 1 to 20,000, got -1",
-    "optimizer.learning_rate=0": r"learning_rate must be a number above 0, at most 100\.0, got 0\.0",
-    "optimizer.learning_rate=-1": r"learning_rate must be a number above 0, at most 100\.0, got -1\.0",
-    "optimizer.learning_rate=nan": r"learning_rate must be a number above 0, at most 100\.0, got nan",
-    "optimizer.learning_rate=inf": r"learning_rate must be a number above 0, at most 100\.0, got inf",
-    "optimizer.learning_rate=101": r"learning_rate must be a number above 0, at most 100\.0, got 101\.0",
-    "optimizer.weight_decay=-0.1": r"weight_decay must be a number from 0\.0 to 100\.0, got -0\.1",
-    "optimizer.label_smoothing=0.6": r"label_smoothing must be a number from 0\.0 to 0\.5, got 0\.6",
-    "optimizer.alpha=1.1": r"optimizer\.alpha must be a number from 0\.0 to 1\.0, got 1\.1",
-    "optimizer.eps=0": r"optimizer\.eps must be a number above 0, at most 1\.0, got 0\.0",
-    "optimizer.momentum=nan": r"optimizer\.momentum must be a number from 0\.0 to 1\.0, got nan",
-    "trainer.max_epochs=0": rf"trainer\.max_epochs {WHOLE} 1 to 100,000, got 0",
-    "trainer.max_epochs=-1": rf"trainer\.max_epochs {WHOLE} 1 to 100,000, got -1",
-    "trainer.accumulate_grad_batches=0": rf"accumulate_grad_batches {WHOLE} 1 to 25,000, got 0",
-    "trainer.log_every_n_steps=0": rf"log_every_n_steps {WHOLE} 1 to 1,000,000, got 0",
-    "trainer.gradient_clip_val=0": r"gradient_clip_val must be null, or a number above 0, got 0\.0",
-    "trainer.gradient_clip_val=nan": r"gradient_clip_val must be null, or a number above 0, got nan",
-    "trainer.gradient_clip_val=inf": r"gradient_clip_val must be null, or a number above 0, got inf",
-    "trainer.strategy=ddp_spawn": r"strategy must be one of auto, ddp, .* got 'ddp_spawn'",
-    "trainer.devices=0": r"devices must be auto, -1, a number of devices from 1, or a list of their numbers, .*got 0",
-    "trainer.devices=true": r"devices must be auto, -1, a number of devices from 1, or a list .*got True",
-    "trainer.devices=all": r"devices must be auto, -1, a number of devices from 1, or a list .*got 'all'",
-    "trainer.devices=[0,0]": r"devices must be auto, .*got \[0, 0\]",
-    "trainer.devices=[-1]": r"devices must be auto, .*got \[-1\]",
-    "trainer.devices=[]": r"devices must be auto, .*got \[\]",
-    "trainer.devices='0;1'": r"devices must be auto, .*got '0;1'",
-    "trainer.limit_train_batches=0": rf"limit_train_batches {LIMIT}, got 0",
-    "trainer.limit_val_batches=1.5": rf"limit_val_batches {LIMIT}, got 1\.5",
-    "trainer.limit_test_batches=nan": rf"limit_test_batches {LIMIT}, got nan",
-    "trainer.limit_test_batches=null": rf"limit_test_batches {LIMIT}, got None",
-    "trainer.fast_dev_run=0": r"fast_dev_run must be true, false, or a number of batches from 1, got 0",
-    "trainer.fast_dev_run=0.5": r"fast_dev_run must be true, false, or a number of batches from 1, got 0\.5",
-    # choices
-    "model.readout=first": r"model\.readout must be one of last, all, mean, max, mean_max, attention, got 'first'",
-    "model.readout=": r"model\.readout must be one of last, .*, got ''",
-    "model.scan=cuda": rf"model\.scan must be one of auto, {', '.join(choices.SCANS)}, got 'cuda'",
-    "model.encoder=lstm": r"model\.encoder must be one of rnn, dense, conv, got 'lstm'",
-    "model.activation=relu": r"model\.activation must be one of tanh, identity, got 'relu'",
-    "model.init=zeros": r"model\.init must be one of keras, torch, got 'zeros'",
-    "data.source=imdb": r"data\.source must be one of embedded, aclimdb, got 'imdb'",
-    "optimizer.schedule=step": r"schedule must be one of constant, linear, cosine, one_cycle, got 'step'",
-    "data.padding=left": r"data\.padding must be one of pre, post, got 'left'",
-    "data.split_by=word": r"data\.split_by must be one of review, neighbours, got 'word'",
-    "data.truncation=left": r"data\.truncation must be one of pre, post, both, got 'left'",
-    "optimizer.name=lion": r"optimizer\.name must be one of rmsprop, adam, adamw, sgd, got 'lion'",
-    "trainer.precision=8": r"trainer\.precision must be one of 32-true, .*16-mixed, got '8'",
     # Hydra's grammar
     "model.readout": r"Error parsing override 'model\.readout'\nmissing EQUAL",
     "model.state_dim=1,2": r"Ambiguous value for argument 'model\.state_dim=1,2'.*--multirun",
@@ -265,7 +243,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("override", BAD)
-def test_what_cannot_be_used_is_refused_with_its_rule(override: str) -> None:
+def test_what_is_no_option_or_no_value_is_refused(override: str) -> None:
     with pytest.raises(UserError, match=rf"(?s){BAD[override]}"):
         composed("train", override)
 
@@ -293,7 +271,10 @@ def test_each_optimizer_has_rules_of_its_own(overrides: list[str], message: str)
         ([], r"checkpoint must be given: add checkpoint=VALUE"),
         (["checkpoint=run", "split=all"], r"split must be one of train, validation, test, got 'all'"),
         (["checkpoint=run", "data.source=imdb"], r"data\.source must be one of embedded, aclimdb, got 'imdb'"),
-        (["checkpoint=run", "data.sequence_length=0"], rf"data\.sequence_length {WHOLE} 1 to 20,000, got 0"),
+        (
+            ["checkpoint=run", "data.sequence_length=0"],
+            r"sequence_length must be a whole number from 1 .*, got 0",
+        ),
         (["checkpoint=run", "data.vocabulary_size=9"], r"no option data\.vocabulary_size: data has source, root"),
         (["checkpoint=run", "model.readout=all"], r"no option model: there are data, checkpoint, split"),
         (["checkpoint=run", "data=imdb"], r"(?s)Could not find 'data/imdb'.*aclimdb.*as_trained.*embedded"),
@@ -386,7 +367,7 @@ def test_every_ruled_option_has_a_test() -> None:
         for name in schema.option_names(kind)
         if schema.rule_of(kind, name)
     }
-    assert ruled <= {override.split("=")[0] for override in BAD}
+    assert ruled == set(RULES)
 
 
 def test_configuration_is_said_in_short() -> None:
