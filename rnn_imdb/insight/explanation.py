@@ -6,10 +6,12 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Int64
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from rnn_imdb.data.text import PAD_INDEX, UNKNOWN_INDEX
+from rnn_imdb.insight.forgetting import embedding_gradients
+from rnn_imdb.insight.states import hidden_states
 from rnn_imdb.model.classifier import Classifier
 from rnn_imdb.model.readout import AttentionState, LastState, MaxState, MeanMaxState, MeanState
 from rnn_imdb.model.rnn import ReviewClassifier
@@ -25,30 +27,23 @@ SO_FAR = {
 
 
 class Word(NamedTuple):
-    """A word that the model read.
-
-    Attributes:
-        text: as it stands in the tokenised review.
-        known: whether it is in the vocabulary; all others are one and the same word to the model.
-        value: P(positive) after it, or its attribution.
-        number: its place in the review, from 1.
-    """
+    """A word that the model read."""
 
     text: str
+    # whether it is in the vocabulary; all others are one and the same word to the model
     known: bool
+    # P(positive) after it, or its attribution
     value: float
+    # its place in the review, from 1
     number: int
 
 
 class Padding(NamedTuple):
-    """Padding on one side of the words.
+    """Padding on one side of the words."""
 
-    Attributes:
-        steps: how many the model read; none under a mask.
-        value: P(positive) after them, or the sum of their attributions.
-    """
-
+    # how many steps the model read; none under a mask
     steps: int
+    # P(positive) after them, or the sum of their attributions
     value: float
 
 
@@ -60,8 +55,7 @@ class Explanation(NamedTuple):
             each word has in the logit, positive where it speaks for a positive review.
         method: how they were computed, on one line.
         words: those that the model read, at least one.
-        before, after: the padding in front of them and behind. Without any in front, ``before`` has P(positive) of
-            the state zero.
+        before, after: the padding on both sides. Without any in front, ``before`` has P(positive) of the state zero.
         total: words of the review, also those that the model did not read.
     """
 
@@ -89,17 +83,17 @@ class Explanation(NamedTuple):
         at = next((position for position, missing in enumerate(steps, 1) if missing), 0)
         return at, sum(steps)
 
-    def moves(self) -> list[float]:
+    def changes(self) -> list[float]:
         """What each word changed: P_t - P_{t-1}, or its attribution."""
         values = [word.value for word in self.words]
         if self.quantity == "attribution":
             return values
-        return [after - before for before, after in zip([self.before.value, *values], values, strict=False)]
+        return [after - before for before, after in pairwise([self.before.value, *values])]
 
     def strongest(self, count: int) -> list[int]:
         """Positions of the ``count`` words that changed most, in falling order of the change's size."""
-        moves = self.moves()
-        return sorted(range(len(moves)), key=lambda position: -abs(moves[position]))[:count]
+        changes = self.changes()
+        return sorted(range(len(changes)), key=lambda position: -abs(changes[position]))[:count]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -119,11 +113,7 @@ def explain(
 ) -> Explanation:
     """What each word of a review did to the decision.
 
-    Where the readout of h_1 .. h_t has a meaning (``SO_FAR``):  σ(w · readout(h_1 .. h_t) + c) after each word t.
-    Elsewhere, as for a head with a weight for each step:  (∂logit/∂x_t) · x_t, gradient times input: to first
-    order, what the logit would lose if the word's embedding x_t were zero. Simonyan, Vedaldi and Zisserman, Deep
-    Inside Convolutional Networks (2013); Shrikumar, Greenside, Shcherbina and Kundaje, Not Just a Black Box (2016).
-    The parts do not add up to the logit.
+    Where the readout of h_1 .. h_t has a meaning (``SO_FAR``), P(positive) after each word, else its attribution.
 
     Args:
         classifier: a trained model.
@@ -131,30 +121,31 @@ def explain(
         words: all words of the review.
         numbers: which of them the model reads at each step, (T,), as :func:`rnn_imdb.data.text.words_at` says.
     """
-    real = tokens != PAD_INDEX
-    count = int(real.sum())
-    front = int(real.int().argmax())
-    behind = front + count
-    mask = real[None] if classifier.mask_padding else None
+    steps = (tokens != PAD_INDEX).nonzero()
+    front, behind = int(steps[0]), int(steps[-1]) + 1
     if isinstance(classifier, ReviewClassifier) and _reads_forwards(classifier):
         quantity = "probability"
         method = f"P(positive) after each word: the head applied to {SO_FAR[type(classifier.readout)]}"
-        probabilities = running_probabilities(classifier, tokens, mask)
+        probabilities = running_probabilities(classifier, tokens)
         values, before, after = probabilities[front + 1 : behind + 1], probabilities[front], probabilities[-1]
     else:
         quantity, method = "attribution", "each word's part in the logit: gradient x embedding, (dlogit/dx_t) . x_t"
-        parts = attributions(classifier, tokens, mask)
+        parts = attributions(classifier, tokens)
         values, before, after = parts[front:behind], parts[:front].sum(), parts[behind:].sum()
-    known = (tokens[front:behind] != UNKNOWN_INDEX).tolist()
     read: list[int] = numbers[front:behind].tolist()
-    texts = [words[number - 1] for number in read]
-    padding = mask is None
+    columns = (
+        [words[number - 1] for number in read],
+        (tokens[front:behind] != UNKNOWN_INDEX).tolist(),
+        values.tolist(),
+        read,
+    )
+    padded = not classifier.mask_padding
     return Explanation(
         quantity=quantity,
         method=method,
-        words=[Word(*word) for word in zip(texts, known, values.tolist(), read, strict=True)],
-        before=Padding(front * padding, before.item()),
-        after=Padding((len(tokens) - behind) * padding, after.item()),
+        words=[Word(*word) for word in zip(*columns, strict=True)],
+        before=Padding(front * padded, before.item()),
+        after=Padding((len(tokens) - behind) * padded, after.item()),
         total=len(words),
     )
 
@@ -166,20 +157,23 @@ def _reads_forwards(classifier: ReviewClassifier) -> bool:
 
 @torch.no_grad()
 def running_probabilities(
-    classifier: ReviewClassifier, tokens: Int64[Tensor, " time"], mask: Bool[Tensor, "1 time"] | None
+    classifier: ReviewClassifier, tokens: Int64[Tensor, " time"]
 ) -> Float[Tensor, " time_and_one"]:
     """P_t = σ(w · readout(h_1 .. h_t) + c) for t = 0 .. T; before any step the features are zeros, as h_0 is."""
-    states = classifier.cell(classifier.embed(tokens[None]), mask)  # (1, T, H)
+    mask = classifier.mask(tokens[None])
+    states = hidden_states(classifier, tokens[None])  # (1, T, H)
     features = [states.new_zeros(1, classifier.readout.features)]
     for t in range(1, len(tokens) + 1):
         features.append(classifier.readout(states[:, :t], None if mask is None else mask[:, :t]))
     return classifier.head(torch.cat(features)).squeeze(1).sigmoid()
 
 
-def attributions(
-    classifier: Classifier, tokens: Int64[Tensor, " time"], mask: Bool[Tensor, "1 time"] | None
-) -> Float[Tensor, " time"]:
-    """a_t = (∂logit/∂x_t) · x_t for each step, padding included."""
-    inputs = classifier.embed(tokens[None]).detach().requires_grad_()  # (1, T, E)
-    (gradient,) = torch.autograd.grad(classifier.logits_from(inputs, mask).sum(), inputs)
-    return (gradient * inputs.detach()).sum(dim=2)[0]
+def attributions(classifier: Classifier, tokens: Int64[Tensor, " time"]) -> Float[Tensor, " time"]:
+    """Gradient times input, a_t = (∂logit/∂x_t) · x_t for each step, padding included.
+
+    To first order it is what the logit would lose if the word's embedding x_t were zero; the parts do not add up to
+    the logit. Simonyan, Vedaldi and Zisserman, Deep Inside Convolutional Networks (2013); Shrikumar, Greenside,
+    Shcherbina and Kundaje, Not Just a Black Box (2016).
+    """
+    inputs, gradients = embedding_gradients(classifier, tokens[None])
+    return (gradients * inputs).sum(dim=2)[0]

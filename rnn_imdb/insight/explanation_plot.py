@@ -1,4 +1,4 @@
-"""An explanation as a picture. It needs matplotlib."""
+"""An explanation as a picture."""
 
 import io
 import textwrap
@@ -15,7 +15,7 @@ from rnn_imdb.common.console import one_line
 from rnn_imdb.common.files import write_atomically
 from rnn_imdb.common.style import STYLE
 from rnn_imdb.insight.explanation import Explanation, Word
-from rnn_imdb.insight.explanation_text import after_words, before_words, shown, within_words
+from rnn_imdb.insight.explanation_text import notes, printable_word
 
 GREEN, RED, GREY = "#2a9d4f", "#d1495b", "#777777"
 # an axis has room for so many words; of more, only those that changed most are named
@@ -44,10 +44,8 @@ def draw(explanation: Explanation, title: str) -> Figure:
     width = min(max(LEAST_WIDTH, WORD_WIDTH * count + 1.6), MOST_WIDTH)
     figure = Figure(figsize=(width, 4.8))
     axis = figure.subplots()
-    if explanation.quantity == "probability":
-        heights = _draw_probabilities(axis, explanation)
-    else:
-        heights = _draw_attributions(axis, explanation)
+    draw_values = _draw_probabilities if explanation.quantity == "probability" else _draw_attributions
+    heights = draw_values(axis, explanation)
     axis.grid(visible=False, axis="x")
     if count <= MOST_TICKS:
         _name_all(axis, explanation)
@@ -56,10 +54,10 @@ def draw(explanation: Explanation, title: str) -> Figure:
     at, missing = explanation.cut_within
     if missing:
         axis.axvline(explanation.cut_before + at + 0.5, color=GREY, linewidth=0.8, linestyle=":")
-    within = within_words(explanation, "at the dotted line")
-    notes = [*before_words(explanation)[1:], *within, *after_words(explanation)]
+    before, within, after = notes(explanation, "at the dotted line")
+    label = "; ".join(["word of the review", *before, *within, *after])
     # about as many characters as the width holds
-    axis.set_xlabel(textwrap.fill("; ".join(["word of the review", *notes]), int(12 * width)))
+    axis.set_xlabel(textwrap.fill(label, int(12 * width)))
     figure.suptitle(f"{one_line(title, int(11 * width))}\n{explanation.method}", fontsize=11)
     return figure
 
@@ -70,27 +68,24 @@ def _draw_probabilities(axis: Axes, explanation: Explanation) -> np.ndarray:
     places = explanation.cut_before + np.arange(len(heights))
     for colour, side in ((GREEN, heights >= 50), (RED, heights <= 50)):
         axis.fill_between(places, 50, heights, where=side, interpolate=True, color=colour, alpha=0.3, linewidth=0)
-    marker = "." if len(heights) <= MOST_TICKS else ""
-    axis.plot(places, heights, color="black", linewidth=1.0, marker=marker)
+    axis.plot(places, heights, color="black", linewidth=1.0, marker="." if len(heights) <= MOST_TICKS else "")
+    end = _end(explanation)
     if explanation.after.steps:
-        end = 100 * explanation.after.value
-        axis.plot([places[-1], _end(explanation)], [heights[-1], end], "k--", linewidth=1.0, marker=".", markevery=[1])
+        line = [heights[-1], 100 * explanation.after.value]
+        axis.plot([places[-1], end], line, "k--", linewidth=1.0, marker=".", markevery=[1])
     axis.axhline(50, color=GREY, linewidth=0.8)
-    axis.set_ylim(0, 100)
-    axis.set_xlim(places[0] - 0.01 * len(heights), _end(explanation) + 0.01 * len(heights))
-    axis.set_ylabel("P(positive) (%)")
+    margin = 0.01 * len(heights)
+    axis.set(xlim=(places[0] - margin, end + margin), ylim=(0, 100), ylabel="P(positive) (%)")
     return heights[1:]
 
 
 def _draw_attributions(axis: Axes, explanation: Explanation) -> np.ndarray:
     """A bar for each word; gives their upper ends."""
     heights = np.array([word.value for word in explanation.words])
-    colours = np.where(heights > 0, GREEN, RED)
     places = explanation.cut_before + 1 + np.arange(len(heights))
-    axis.bar(places, heights, color=colours.tolist(), width=0.9)
+    axis.bar(places, heights, color=np.where(heights > 0, GREEN, RED).tolist(), width=0.9)
     axis.axhline(0, color=GREY, linewidth=0.8)
-    axis.set_xlim(places[0] - 0.6, places[-1] + 0.6)
-    axis.set_ylabel("attribution (logit)")
+    axis.set(xlim=(places[0] - 0.6, places[-1] + 0.6), ylabel="attribution (logit)")
     return np.maximum(heights, 0)
 
 
@@ -100,19 +95,18 @@ def _end(explanation: Explanation) -> float:
     return explanation.cut_before + count + max(1.0, 0.03 * count) * (explanation.after.steps > 0)
 
 
-def _shown(word: Word) -> str:
-    return one_line(shown(word.text), LONGEST_NAME) + ("" if word.known else " (?)")
+def _name(word: Word) -> str:
+    return one_line(printable_word(word.text), LONGEST_NAME) + ("" if word.known else " (?)")
 
 
 def _name_all(axis: Axes, explanation: Explanation) -> None:
     before = explanation.cut_before
-    places = [float(before + number) for number in range(1, len(explanation.words) + 1)]
-    names = [_shown(word) for word in explanation.words]
+    names: dict[float, str] = {before + place: _name(word) for place, word in enumerate(explanation.words, 1)}
     if explanation.quantity == "probability":
-        places, names = [before, *places], ["(before)", *names]
+        names[before] = "(before)"
         if explanation.after.steps:
-            places, names = [*places, _end(explanation)], [*names, "(padding)"]
-    axis.set_xticks(places, names, rotation=90, fontsize=9)
+            names[_end(explanation)] = "(padding)"
+    axis.set_xticks(list(names), list(names.values()), rotation=90, fontsize=9)
 
 
 def _name_strongest(axis: Axes, explanation: Explanation, heights: np.ndarray, gap: float) -> None:
@@ -123,10 +117,10 @@ def _name_strongest(axis: Axes, explanation: Explanation, heights: np.ndarray, g
     # words stand side by side, also where some between them were never read
     axis.xaxis.set_major_formatter(lambda place, _: f"{place + missing * (place >= first + at):g}")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    places = apart(first + positions, gap, first, first + len(heights) - 1)
+    places = spread_out(first + positions, gap, first, first + len(heights) - 1)
     for position, place in zip(positions, places, strict=True):
         axis.annotate(
-            _shown(explanation.words[position]),
+            _name(explanation.words[position]),
             xy=(first + position, heights[position]),
             xytext=(place, 1.03),
             textcoords=axis.get_xaxis_transform(),
@@ -139,7 +133,7 @@ def _name_strongest(axis: Axes, explanation: Explanation, heights: np.ndarray, g
         )
 
 
-def apart(places: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
+def spread_out(places: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
     """Rising ``places`` moved as little as makes neighbours at least ``gap`` apart, between ``low`` and ``high``."""
     steps = gap * np.arange(len(places))
     right = np.maximum.accumulate(places - steps) + steps

@@ -1,105 +1,95 @@
 """An explanation as text: a line for each word, or for a terminal the review itself in colours."""
 
 from rnn_imdb.common.console import display_width, one_line, pad
-from rnn_imdb.insight.explanation import Explanation, Word
+from rnn_imdb.insight.explanation import Explanation
 
 # of xterm's 256 colours, from red through grey to green; black letters are legible on all
 RAMP = (203, 210, 217, 224, 255, 194, 151, 114, 71)
-GREY = 242
-# columns of a word, and words in the list of those that did most
+BLACK, GREY = 16, 242
+# columns of a word, and words in the list of those that changed most
 LONGEST_WORD, MOST_WORDS = 40, 8
 
 
 def plain_text(explanation: Explanation) -> str:
     """A line for each word: the word, its value, and ``unknown`` where it is."""
-    words = [shown(word.text) for word in explanation.words]
-    width = max(map(display_width, words), default=0)
+    before, within, after = notes(explanation)
+    words = [printable_word(word.text) for word in explanation.words]
+    width = max(map(display_width, words))
     lines = [
         f"  {pad(text, width)}  {_value(explanation, word.value)}{'' if word.known else '  unknown'}"
         for text, word in zip(words, explanation.words, strict=True)
     ]
     at, _ = explanation.cut_within
-    lines[at:at] = within_words(explanation)
-    return "\n".join([*before_words(explanation), *lines, *after_words(explanation)])
+    lines[at:at] = within
+    return "\n".join([explanation.method, *before, *lines, *after])
 
 
 def coloured_text(explanation: Explanation, columns: int) -> str:
-    """The review in running text for a terminal, each word on the colour of its value.
+    """The review in running text for a terminal of ``columns``, each word on the colour of its value.
 
     Unknown words have a grey question mark behind them; those of the list below are underlined.
-
-    Args:
-        explanation: what to show.
-        columns: width of the terminal.
     """
+    before, within, after = notes(explanation)
     listed, colours = explanation.strongest(MOST_WORDS), _colours(explanation)
     at, missing = explanation.cut_within
     lines, room = [], 0
     for position, (word, colour) in enumerate(zip(explanation.words, colours, strict=True)):
         if missing and position == at:
-            lines += within_words(explanation)
+            lines += within
             room = 0
-        cell, width = _cell(word, colour, underlined=position in listed)
+        text = printable_word(word.text)
+        cell = _paint(text, colour, underlined=position in listed)
+        width = display_width(text)
+        if not word.known:
+            cell += _paint("?", colour, letters=GREY)
+            width += 1
         if width < room:
-            lines[-1] += _on(colour, " ") + cell
+            lines[-1] += _paint(" ", colour) + cell
             room -= width + 1
         else:
             lines.append(cell)
             room = columns - width
-    behind = after_words(explanation)
-    parts = [*before_words(explanation), _legend(explanation), "", *lines, *(["", *behind] if behind else [])]
-    return "\n".join([*parts, "", *_list(explanation, listed, colours)])
+    head = [explanation.method, *before, _legend(explanation), ""]
+    return "\n".join([*head, *lines, *(["", *after] if after else []), "", *_list(explanation, listed, colours)])
 
 
-def shown(word: str) -> str:
+def printable_word(word: str) -> str:
     """A word without anything that a terminal would act on."""
     return one_line(word, LONGEST_WORD) or "\N{REPLACEMENT CHARACTER}"
 
 
-def before_words(explanation: Explanation) -> list[str]:
-    """What there is to say ahead of the words: the method, and what the model did not read or read as padding."""
-    steps, value = explanation.before
-    lines = [explanation.method]
-    if explanation.cut_before:
-        lines.append(f"cut off in front, never read: {_many(explanation.cut_before, 'word')}")
-    if explanation.quantity == "probability":
-        after = f" (after {_many(steps, 'padding step')})" if steps else ""
-        lines.append(f"before the first word{after}: {value:.1%}")
-    elif steps:
-        lines.append(f"{_many(steps, 'padding step')} before the words: {value:+.4f}")
-    return lines
-
-
-def within_words(explanation: Explanation, where: str = "here") -> list[str]:
-    """What there is to say between two words."""
+def notes(explanation: Explanation, where: str = "here") -> tuple[list[str], list[str], list[str]]:
+    """Lines to show before, within and after the words: what the model did not read, or read as padding."""
+    before, after = explanation.before, explanation.after
     _, missing = explanation.cut_within
-    return [f"cut out {where}, never read: {_many(missing, 'word')}"] if missing else []
+    front = _cut("off in front", explanation.cut_before)
+    behind = []
+    if explanation.quantity == "probability":
+        padding = f" (after {_many(before.steps, 'padding step')})" if before.steps else ""
+        front.append(f"before the first word{padding}: {before.value:.1%}")
+        if after.steps:
+            behind.append(f"after {_many(after.steps, 'padding step')}: {after.value:.1%}")
+    else:
+        for lines, (steps, value), side in ((front, before, "before"), (behind, after, "after")):
+            if steps:
+                lines.append(f"{_many(steps, 'padding step')} {side} the words: {value:+.4f}")
+    return front, _cut(f"out {where}", missing), [*behind, *_cut("off behind", explanation.cut_after)]
 
 
-def after_words(explanation: Explanation) -> list[str]:
-    """What there is to say behind the words."""
-    steps, value = explanation.after
-    lines = []
-    if steps and explanation.quantity == "probability":
-        lines.append(f"after {_many(steps, 'padding step')}: {value:.1%}")
-    elif steps:
-        lines.append(f"{_many(steps, 'padding step')} after the words: {value:+.4f}")
-    if explanation.cut_after:
-        lines.append(f"cut off behind, never read: {_many(explanation.cut_after, 'word')}")
-    return lines
-
-
-def _value(explanation: Explanation, value: float) -> str:
-    return f"{value:6.1%}" if explanation.quantity == "probability" else f"{value:+8.4f}"
+def _cut(where: str, words: int) -> list[str]:
+    return [f"cut {where}, never read: {_many(words, 'word')}"] if words else []
 
 
 def _many(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
+def _value(explanation: Explanation, value: float) -> str:
+    return f"{value:6.1%}" if explanation.quantity == "probability" else f"{value:+8.4f}"
+
+
 def _largest(explanation: Explanation) -> float:
-    """The largest attribution, without its sign."""
-    return max((abs(word.value) for word in explanation.words), default=0.0)
+    return max(abs(word.value) for word in explanation.words)
 
 
 def _colours(explanation: Explanation) -> list[int]:
@@ -111,21 +101,12 @@ def _colours(explanation: Explanation) -> list[int]:
     return [RAMP[min(int(share * len(RAMP)), len(RAMP) - 1)] for share in shares]
 
 
-def _on(colour: int, text: str, *, letters: int = 16, underlined: bool = False) -> str:
-    """``text`` in black, or the colour ``letters``, on ``colour``."""
+def _paint(text: str, colour: int, *, letters: int = BLACK, underlined: bool = False) -> str:
     return f"\x1b[{'4;' if underlined else ''}38;5;{letters};48;5;{colour}m{text}\x1b[0m"
 
 
-def _cell(word: Word, colour: int, *, underlined: bool) -> tuple[str, int]:
-    """A word on its colour, and the columns it takes."""
-    text = shown(word.text)
-    cell = _on(colour, text, underlined=underlined)
-    width = display_width(text)
-    return (cell, width) if word.known else (cell + _on(colour, "?", letters=GREY), width + 1)
-
-
 def _legend(explanation: Explanation) -> str:
-    scale = "".join(_on(colour, "   ") for colour in RAMP)
+    scale = "".join(_paint("   ", colour) for colour in RAMP)
     if explanation.quantity == "probability":
         return f"0% {scale} 100%"
     largest = _largest(explanation)
@@ -133,14 +114,13 @@ def _legend(explanation: Explanation) -> str:
 
 
 def _list(explanation: Explanation, positions: list[int], colours: list[int]) -> list[str]:
-    """The words that changed most, and their numbers."""
-    moves = explanation.moves()
-    probability = explanation.quantity == "probability"
+    """The words at ``positions``, which changed most, and their numbers."""
+    changes, probability = explanation.changes(), explanation.quantity == "probability"
     lines = [f"{'change  P after' if probability else 'attribution'}   no.  word that changed most (underlined above)"]
     for position in positions:
         word = explanation.words[position]
-        value = _on(colours[position], _value(explanation, word.value))
-        change = f"{100 * moves[position]:+6.1f}   {value}" if probability else f"   {value}"
+        change = f"{100 * changes[position]:+6.1f}" if probability else ""
+        value = _paint(_value(explanation, word.value), colours[position])
         unknown = "" if word.known else "  (unknown)"
-        lines.append(f"{change}  {word.number:>5,}  {shown(word.text)}{unknown}")
+        lines.append(f"{change}   {value}  {word.number:>5,}  {printable_word(word.text)}{unknown}")
     return lines

@@ -30,13 +30,14 @@ from rnn_imdb.common.style import STYLE
 from rnn_imdb.data.splits import Split
 from rnn_imdb.data.text import Vocabulary, fit_length, keep_words
 from rnn_imdb.insight.explanation import SO_FAR, Explanation, Padding, Word, explain
-from rnn_imdb.insight.explanation_plot import apart, draw, write_plot
+from rnn_imdb.insight.explanation_plot import draw, spread_out, write_plot
 from rnn_imdb.insight.explanation_text import coloured_text, plain_text
+from rnn_imdb.insight.inputs import PICTURES
+from rnn_imdb.insight.prediction import predict
 from rnn_imdb.model import make_classifier
 from rnn_imdb.model.classifier import Classifier
 from rnn_imdb.model.embedding import frequent_pairs
 from rnn_imdb.model.rnn import ReviewClassifier
-from rnn_imdb.predict import predict
 from rnn_imdb.training.checkpoint import Checkpoint, build_classifier, open_checkpoint, record
 
 V, T, E, H = 40, 12, 5, 7
@@ -185,12 +186,12 @@ def words_of(**values: float) -> list[Word]:
     return [Word(text, True, value, number) for number, (text, value) in enumerate(values.items(), 1)]
 
 
-def test_moves_are_differences_and_the_strongest_come_first() -> None:
+def test_changes_are_differences_and_the_strongest_come_first() -> None:
     explanation = probabilities([0.6, 0.2, 0.3, 0.9])
-    np.testing.assert_allclose(explanation.moves(), [0.1, -0.4, 0.1, 0.6])
+    np.testing.assert_allclose(explanation.changes(), [0.1, -0.4, 0.1, 0.6])
     assert explanation.strongest(2) == [3, 1]
     attributions = explanation._replace(quantity="attribution", words=words_of(a=-2.0, b=1.0))
-    assert attributions.moves() == [-2.0, 1.0]
+    assert attributions.changes() == [-2.0, 1.0]
     assert attributions.strongest(5) == [0, 1]
 
 
@@ -495,7 +496,7 @@ def test_plot_is_a_picture(checkpoints: Any, readout: str, tmp_path: Path, capsy
     assert 500 <= height <= 800
 
 
-@pytest.mark.parametrize("end", command.PICTURES)
+@pytest.mark.parametrize("end", PICTURES)
 def test_every_promised_format_is_written(end: str, tmp_path: Path) -> None:
     assert end[1:] in matplotlib.backend_bases.FigureCanvasBase.get_supported_filetypes()
     write_plot(probabilities([0.4, 0.9]), "title", tmp_path / f"review{end.upper()}")
@@ -528,7 +529,7 @@ def test_nothing_in_a_picture_is_cut_or_overlaps(count: int, quantity: Any) -> N
 
 @given(places=st.lists(st.integers(0, 500), min_size=1, max_size=14, unique=True).map(sorted))
 def test_names_are_moved_apart_within_the_axis(places: list[int]) -> None:
-    moved = apart(np.array(places), 12.0, 0.0, 500.0)
+    moved = spread_out(np.array(places), 12.0, 0.0, 500.0)
     assert (np.diff(moved) >= 12 - 1e-9).all()
     assert moved.min() >= 0
     assert moved.max() <= 500

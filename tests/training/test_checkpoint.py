@@ -22,8 +22,9 @@ from conftest import compose, forget_later_options
 from rnn_imdb import predict as predict_command
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import BEST, LAST
+from rnn_imdb.insight.inputs import decode
+from rnn_imdb.insight.prediction import predict
 from rnn_imdb.model.embedding import frequent_pairs
-from rnn_imdb.predict import decode, predict
 from rnn_imdb.training import checkpoint, resume
 from rnn_imdb.training.checkpoint import open_checkpoint, read_checkpoint
 from rnn_imdb.training.evaluation import evaluate

@@ -1,0 +1,122 @@
+"""What a checkpoint says about any text."""
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rnn_imdb.common.console import one_line, shows_colours
+from rnn_imdb.common.errors import UserError
+from rnn_imdb.data.text import PAD_INDEX, tokenize, words_at
+from rnn_imdb.insight.explanation import Explanation, explain
+from rnn_imdb.insight.explanation_plot import write_plot
+from rnn_imdb.insight.explanation_text import coloured_text, plain_text
+from rnn_imdb.training.announce import chosen_scan
+from rnn_imdb.training.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says about one text.
+
+    Attributes:
+        label: ``positive`` where the probability is above one half, else ``negative``.
+        probability: P(positive).
+        words: tokens in the text.
+        known_words: those in the model's vocabulary.
+        read_words: those that the model read, at most its sequence length, first or last words.
+        explanation: what each of these did, where that was asked for.
+    """
+
+    label: str
+    probability: float
+    words: int
+    known_words: int
+    read_words: int
+    explanation: Explanation | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        values = {name: value for name, value in vars(self).items() if name != "explanation"}
+        return values | (self.explanation.as_dict() if self.explanation else {})
+
+
+def predict(checkpoint: Checkpoint, texts: Sequence[str], *, explained: bool = False) -> list[Prediction]:
+    """Predictions for ``texts``, in their order, with an explanation of each where ``explained``.
+
+    Raises:
+        UserError: a text has no words, the weights are no finite numbers, or the scan has no code for a CPU.
+    """
+    classifier = checkpoint.classifier()
+    chosen_scan(classifier, torch.device("cpu"), torch.float32)
+    data, vocabulary = checkpoint.config["data"], checkpoint.vocabulary
+    cuts = (data["sequence_length"], data["padding"], data["truncation"])
+    predictions = []
+    for text in texts:
+        words = tokenize(text)
+        if not words:
+            raise UserError(f"a text must have at least one word, got {one_line(text, 40)!r}: give a review to judge")
+        numbers = words_at(len(words), *cuts, first=data["first_words"], last=data["last_words"])
+        tokens = torch.tensor([PAD_INDEX, *vocabulary.encode(words)])[numbers]
+        with torch.inference_mode():
+            logit = classifier(tokens[None])
+        if not logit.isfinite():
+            raise UserError(
+                f"a model must give finite numbers, but {checkpoint.path} gives a logit of {logit.item()}: its "
+                "training diverged, or the file was changed; name another"
+            )
+        probability = logit.sigmoid().item()
+        predictions.append(
+            Prediction(
+                label="positive" if probability > 0.5 else "negative",
+                probability=probability,
+                words=len(words),
+                known_words=vocabulary.count_known(words),
+                read_words=int(np.count_nonzero(numbers)),
+                explanation=explain(classifier, tokens, words, numbers) if explained else None,
+            )
+        )
+    return predictions
+
+
+def describe(
+    checkpoint: Checkpoint, texts: Sequence[str], *, as_json: bool, explained: bool, picture: Path | None
+) -> str:
+    """Predictions for ``texts`` as JSON, or a line for each, with its explanation below it where ``explained``.
+
+    The explanation of a single text is drawn into ``picture`` where one is given.
+
+    Raises:
+        UserError: as of :func:`predict`, or the picture cannot be written.
+    """
+    predictions = predict(checkpoint, texts, explained=explained or picture is not None)
+    if picture:
+        ((prediction, text),) = zip(predictions, texts, strict=True)
+        assert prediction.explanation is not None
+        title = f"{prediction.label}, P(positive) = {prediction.probability:.1%}:  {text}"
+        write_plot(prediction.explanation, title, picture)
+    if as_json:
+        return json.dumps([prediction.as_dict() for prediction in predictions], indent=2)
+    columns = max(shutil.get_terminal_size().columns, 60)
+    parts = []
+    for prediction, text in zip(predictions, texts, strict=True):
+        line = (
+            f"{prediction.label}  {prediction.probability:6.1%}  "
+            f"{prediction.known_words:,} of {prediction.words:,} words known  "
+        )
+        parts.append((line + one_line(text, columns - len(line))).rstrip())
+        if explained and prediction.explanation:
+            colours = shows_colours(sys.stdout)
+            parts.append(
+                coloured_text(prediction.explanation, columns) if colours else plain_text(prediction.explanation)
+            )
+            parts.append("")
+    if picture:
+        parts.append(f"wrote {picture}")
+    return "\n".join(parts).rstrip("\n")
