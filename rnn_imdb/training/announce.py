@@ -1,6 +1,7 @@
-"""What a run prints at its start and at its end."""
+"""The lines that a run prints at its start and at its end."""
 
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
 
@@ -20,7 +21,7 @@ from rnn_imdb.scan import Case, Unsupported, choose_backend, native
 _PARTS = {"cell": "recurrence", "backward_cell": "backward recurrence"}
 
 
-def summary(
+def announcement(
     config: DictConfig,
     data: IMDBDataModule,
     classifier: Classifier,
@@ -79,6 +80,14 @@ def chosen_scan(classifier: Classifier, device: torch.device, dtype: torch.dtype
         return choose_backend(cell.scan, case)
     except Unsupported as error:
         raise UserError(f"model.scan must suit the model and its device, but {error}", exit_code=2) from error
+
+
+def format_metrics(metrics: Mapping[str, float], split: str) -> str:
+    """The metrics of one split on two lines."""
+    loss, accuracy, auroc, f1, error = (
+        metrics[f"{split}/{name}"] for name in ("loss", "accuracy", "auroc", "f1", "calibration_error")
+    )
+    return f"loss {loss:.4f}  accuracy {accuracy:.2%}\n  AUROC {auroc:.4f}  F1 {f1:.4f}  calibration error {error:.4f}"
 
 
 def next_steps(folder: Path, root: str | None) -> str:

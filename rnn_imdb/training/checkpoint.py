@@ -1,4 +1,4 @@
-"""Checkpoints that stand on their own: what goes in, and how to open them."""
+"""What a checkpoint holds, how it is written whole, and how it is opened without running code from the file."""
 
 import io
 import zipfile
@@ -20,19 +20,18 @@ from torch import Tensor
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import find_checkpoint, write_atomically
 from rnn_imdb.config.compose import check, restore
-from rnn_imdb.data.splits import Split
 from rnn_imdb.data.text import Vocabulary
 from rnn_imdb.model import make_classifier
 from rnn_imdb.model.classifier import Classifier
-from rnn_imdb.model.embedding import frequent_pairs
 from rnn_imdb.training.environment import versions
+from rnn_imdb.training.progress import EpochTable
 
 
 def load(path: Path) -> Any:
-    """What the checkpoint file ``path`` holds, on the CPU: plain values and tensors.
+    """Load the plain values and tensors of the checkpoint file ``path`` on the CPU.
 
     Raises:
-        UserError: it cannot be read, holds anything else, or is not as it was written.
+        UserError: it cannot be read, holds anything else, or is damaged.
     """
     try:
         with path.open("rb") as file:
@@ -49,16 +48,12 @@ def load(path: Path) -> Any:
 
 
 def _verify(file: IO[bytes], size: int) -> None:
-    """Compare every entry of a checkpoint with its checksum, which torch does not look at. ``size`` is the file's.
-
-    Raises:
-        zipfile.BadZipFile: one does not fit, or the file is none that torch writes.
-    """
+    """Compare every entry of a checkpoint of ``size`` bytes with its checksum, which torch ignores."""
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
         if len({entry.filename for entry in entries}) < len(entries):
             raise zipfile.BadZipFile("it holds two entries of one name")
-        # torch compresses nothing, so that no entry can be larger than the file
+        # torch compresses nothing, so no entry is larger than the file
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise zipfile.BadZipFile("it holds compressed entries")
         if sum(entry.file_size for entry in entries) > size:
@@ -70,10 +65,7 @@ def _verify(file: IO[bytes], size: int) -> None:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Replaces a checkpoint in one step: a kill or a full disk in the middle leaves the previous one whole.
-
-    Lightning's own writes elsewhere and moves, which is not one step across file systems.
-    """
+    """Replaces a checkpoint in one step, so that a kill or a full disk leaves the previous one whole."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         assert storage_options is None, "a local file has no storage options"
@@ -86,9 +78,34 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return load(Path(path))
 
 
-# raise when what a checkpoint carries changes its meaning
+# where this project's part lies in a checkpoint; its format changes with the meaning of the part
+OWN = "rnn_imdb"
 FORMAT = 1
 _PREFIX = "classifier."
+
+
+def make_content(
+    config: DictConfig, vocabulary: Vocabulary, pairs: Tensor, training_ids: np.ndarray, reviews: str
+) -> dict[str, Any]:
+    """What a checkpoint holds beside Lightning's state, as tensors and plain values.
+
+    Args:
+        config: the training's configuration.
+        vocabulary: the words of the model.
+        pairs: the pairs of words that have vectors.
+        training_ids: ids of the training reviews, ``Split.ids``.
+        reviews: a digest of the reviews in all splits.
+    """
+    return {
+        "format": FORMAT,
+        "config": OmegaConf.to_container(config, resolve=True),
+        "vocabulary": vocabulary.words,
+        "pairs": pairs,
+        # torch stores no unsigned 64-bit tensors safely in every version, and only equality counts
+        "training_ids": torch.from_numpy(training_ids.view(np.int64).copy()),
+        "reviews": reviews,
+        "versions": versions(),
+    }
 
 
 @dataclass(frozen=True)
@@ -97,16 +114,15 @@ class Checkpoint:
 
     Attributes:
         path: the file.
-        config: the training's configuration, as plain dictionaries.
-        vocabulary: the words of the model.
-        pairs: the pairs of words that have vectors.
-        training_ids: ids of the reviews it was trained on, ``rnn_imdb.data.splits.Split.ids``.
+        content: all that it holds.
+        config, vocabulary, pairs, training_ids: see :func:`make_content`; the configuration as plain dictionaries.
         epoch: number of the epoch that it ends, from 0.
         step: number of training steps before it.
         weights: state of the classifier.
     """
 
     path: Path
+    content: dict[str, Any]
     config: dict[str, Any]
     vocabulary: Vocabulary
     pairs: Tensor
@@ -115,13 +131,18 @@ class Checkpoint:
     step: int
     weights: dict[str, Tensor]
 
+    @property
+    def rows(self) -> list[dict[str, float]]:
+        """The figures of its run's epochs."""
+        return self.content["callbacks"][EpochTable().state_key]["rows"]
+
     def classifier(self) -> Classifier:
         """The model with its weights, in evaluation mode on the CPU.
 
         Raises:
             UserError: the weights are not those of the configuration.
         """
-        # without memory at first: a configuration may ask for more than any machine has; no shape rests on the radius
+        # shapes first, without memory, for a configuration may ask for any; none depends on the radius
         model = self.config["model"] | {"spectral_radius": None}
         with torch.device("meta"):
             planned = build_classifier(self.config | {"model": model}, len(self.vocabulary)).state_dict()
@@ -145,21 +166,8 @@ def build_classifier(config: Mapping[str, Any], vocabulary_size: int) -> Classif
     )
 
 
-def record(config: DictConfig, vocabulary: Vocabulary, training: Split) -> dict[str, Any]:
-    """What a checkpoint carries beside Lightning's state: tensors and plain Python values."""
-    return {
-        "format": FORMAT,
-        "config": OmegaConf.to_container(config, resolve=True),
-        "vocabulary": vocabulary.words,
-        "pairs": frequent_pairs(training.tokens, config.model.bigrams),
-        # torch stores no unsigned 64-bit tensors safely in every version, and only equality counts
-        "training_ids": torch.from_numpy(training.ids.view(np.int64).copy()),
-        "versions": versions(),
-    }
-
-
 def open_checkpoint(path: str | Path) -> Checkpoint:
-    """Open a checkpoint or the best one of a run folder, running no code from the file.
+    """Open a checkpoint, or the best one of a run folder.
 
     Raises:
         UserError: there is none, or it is no checkpoint of this project.
@@ -169,24 +177,21 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def read_checkpoint(path: Path, content: Any) -> Checkpoint:
-    """The checkpoint with all that the file ``path`` holds.
+    """Check the ``content`` of the file ``path``.
 
     Raises:
         UserError: it is no checkpoint of this project, or a value in it is none that a training writes.
     """
     try:
-        own = content["rnn_imdb"]
+        own = content[OWN]
         if own["format"] != FORMAT:
             raise UserError(
                 f"{path} must be of checkpoint format {FORMAT}, got {own['format']!r}, which rnn_imdb "
                 f"{own['versions']['rnn_imdb']} wrote: use that version, or train again"
             )
-        weights = {
-            name.removeprefix(_PREFIX): value
-            for name, value in content["state_dict"].items()
-            if name.startswith(_PREFIX)
-        }
-        words, ids, numbers = own["vocabulary"], own["training_ids"], (content["epoch"], content["global_step"])
+        state, words, ids = content["state_dict"], own["vocabulary"], own["training_ids"]
+        weights = {name.removeprefix(_PREFIX): state[name] for name in state if name.startswith(_PREFIX)}
+        numbers = (content["epoch"], content["global_step"])
         config = _checked(own["config"])
         # earlier versions wrote none
         pairs = own["pairs"] if config.model.bigrams > 0 else torch.empty(0, dtype=torch.int64)
@@ -194,26 +199,25 @@ def read_checkpoint(path: Path, content: Any) -> Checkpoint:
         _demand(all(type(word) is str for word in words), "a word of its vocabulary is no text")
         _demand(all(type(number) is int and number >= 0 for number in numbers), "epoch or global_step is no count")
         _demand(_is_list(ids), "training_ids are no list of numbers of 64 bits")
-        # pairs are looked for by halves
+        # the lookup halves the list
         _demand(_is_list(pairs) and bool((pairs[1:] > pairs[:-1]).all()), "pairs are no sorted numbers")
         _demand(all(map(_is_weight, weights.values())), "a weight is no tensor of real numbers")
         vocabulary, rows = Vocabulary(words), len(weights["embedding.weight"])
         _demand(rows == len(words), f"there are {len(words)} words and {rows} vectors of words")
         plain: Any = OmegaConf.to_container(config)
-        return Checkpoint(path, plain, vocabulary, pairs, ids.numpy().view(np.uint64), *numbers, weights)
-    except UserError:
-        raise
-    except KeyError as error:
-        raise _not_ours(path, f"{error} is missing") from error
-    except (TypeError, AttributeError, ValueError, RuntimeError, OmegaConfBaseException) as error:
-        raise _not_ours(path, str(error).splitlines()[0]) from error
+        return Checkpoint(path, content, plain, vocabulary, pairs, ids.numpy().view(np.uint64), *numbers, weights)
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, OmegaConfBaseException) as error:
+        problem = f"{error} is missing" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        raise UserError(
+            f"{path} must be a checkpoint of rnn_imdb, but {problem}: name one that python -m rnn_imdb.train wrote"
+        ) from error
 
 
 def _checked(saved: dict[str, Any]) -> DictConfig:
-    """The configuration in a checkpoint, with the options that came later than it."""
+    """The configuration in a checkpoint, with the options that came later."""
     try:
         restored = restore(saved)
-        # a model is made and fed by these; what its training was given may be refused by now
+        # what a model needs; the training's own options may be refused by now
         check(OmegaConf.masked_copy(restored, ["data", "model"]), saved=True)
     except (UserError, AttributeError, OmegaConfBaseException) as error:
         raise ValueError(f"its configuration is none: {str(error).splitlines()[0]}") from error
@@ -231,25 +235,17 @@ def _is_list(value: Any) -> bool:
 
 
 def _is_weight(value: Any) -> bool:
-    """Whether ``value`` is what a training writes, in any of its precisions; torch would turn others into those."""
+    """Whether ``value`` is a weight of one of a training's precisions; torch would convert others silently."""
     numbers = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
     plain = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_nested
     return plain and value.dtype in numbers and value.is_cpu
 
 
-def _not_ours(path: Path, problem: str) -> UserError:
-    return UserError(
-        f"{path} must be a checkpoint of rnn_imdb, but {problem}: name one that python -m rnn_imdb.train wrote"
-    )
-
-
-class Record(L.Callback):
-    """Puts ``content`` into each checkpoint under ``rnn_imdb``: tensors and plain Python values only.
-
-    ``torch.load(weights_only=True)``, which runs no code of the file, opens such a checkpoint.
+class CheckpointContent(L.Callback):
+    """Puts ``content`` into each checkpoint, and completes what Lightning forgets when it restores one.
 
     Args:
-        content: what to add.
+        content: what :func:`make_content` made.
         first: where to write a checkpoint before the first step, so that there always is one; None for nowhere.
     """
 
@@ -262,20 +258,20 @@ class Record(L.Callback):
             trainer.save_checkpoint(self.first)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        # curves are on disk before the checkpoint that they lead to, so that none has a gap after a kill
+        # curves reach the disk before their checkpoint, so that a kill leaves no gap in them
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.flush()
             else:
                 logger.save()
-        checkpoint["rnn_imdb"] = self.content | {"stopped": trainer.should_stop}
+        checkpoint[OWN] = self.content | {"stopped": trainer.should_stop}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        # Lightning does not remember that a run has stopped early; one that is to have more epochs trains on
-        own = checkpoint["rnn_imdb"]
+        # Lightning forgets that a run has stopped early; with more epochs it trains on
+        own = checkpoint[OWN]
         stopped = own.get("stopped", False) and own["config"]["trainer"]["max_epochs"] == trainer.max_epochs
         trainer.should_stop = stopped  # pyright: ignore[reportAttributeAccessIssue]
-        # nor the best epoch of a folder that was moved, and a worse one would take its place
+        # and the best epoch of a folder that was moved, which a worse one would replace
         states = checkpoint["callbacks"]
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.state_key in states:
@@ -283,10 +279,10 @@ class Record(L.Callback):
 
 
 def _moved(state: dict[str, Any], folder: str) -> dict[str, Any]:
-    """The state of a ModelCheckpoint, with its files in another folder.
+    """The state of a ModelCheckpoint whose files lie in another folder now.
 
     Raises:
-        UserError: a file would lie outside, where Lightning would delete it when a better one comes.
+        UserError: a file would lie outside, and Lightning deletes those of epochs that are no longer the best.
     """
 
     def there(path: str) -> str:

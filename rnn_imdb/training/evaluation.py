@@ -1,4 +1,4 @@
-"""Metrics of a checkpoint on any reviews but those it was trained on."""
+"""Score a checkpoint on reviews that it was not trained on."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import BEST, write_atomically
 from rnn_imdb.training import environment
-from rnn_imdb.training.announce import chosen_scan
+from rnn_imdb.training.announce import chosen_scan, format_metrics
 from rnn_imdb.training.checkpoint import Checkpoint, open_checkpoint
 from rnn_imdb.training.module import SentimentModule
 from rnn_imdb.training.progress import Bars
@@ -52,7 +52,12 @@ def evaluate(
     module = SentimentModule(opened.classifier())
     reviews = build_data(settings, vocabulary=opened.vocabulary)
     if split != "train":
-        _refuse_training_reviews(opened, reviews.split(split).ids, split)
+        ids = reviews.split(split).ids
+        if seen := np.isin(ids, opened.training_ids).sum():
+            raise UserError(
+                f"a checkpoint is scored on reviews it was not trained on, but {opened.path} was trained on {seen:,} "
+                f"of the {len(ids):,} reviews of this {split} split: choose other data, or split=train for just that"
+            )
     with refusals(*REFUSALS):
         trainer = L.Trainer(
             accelerator=accelerator,
@@ -71,27 +76,19 @@ def evaluate(
     metrics = {name.replace("test/", f"{split}/"): value for name, value in module.tested.items()}
     print(f"{split} of {settings['source']}, {len(reviews.split(split).labels):,} reviews: ", end="")
     print(format_metrics(metrics, split))
-    path = Path(output) if output else _output_folder(opened.path) / f"evaluation_{settings['source']}_{split}.json"
+    home = opened.path.parent.parent if opened.path.parent.name == BEST.parent.name else opened.path.parent
+    path = Path(output) if output else home / f"evaluation_{settings['source']}_{split}.json"
     content = json.dumps({"checkpoint": str(opened.path), "data": settings, **metrics}, indent=2) + "\n"
     try:
         if output:
             path.write_text(content, encoding="utf-8")
         else:
-            # a link of that name in the run folder is replaced, and not followed
+            # replaces a link of that name in place of following it
             write_atomically(path, content.encode())
     except (OSError, UserError) as error:
         raise UserError(f"the metrics cannot be written to {path} ({error}): name another file with output=") from error
     print(f"written to {path}")
     return metrics
-
-
-def format_metrics(metrics: Mapping[str, float], split: str) -> str:
-    """The metrics of one split on one line."""
-    return (
-        f"loss {metrics[f'{split}/loss']:.4f}  accuracy {metrics[f'{split}/accuracy']:.2%}\n"
-        f"  AUROC {metrics[f'{split}/auroc']:.4f}  F1 {metrics[f'{split}/f1']:.4f}  "
-        f"calibration error {metrics[f'{split}/calibration_error']:.4f}"
-    )
 
 
 def _data_settings(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,28 +109,11 @@ def _data_settings(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dict
 
 
 def _check_length(opened: Checkpoint, settings: Mapping[str, Any]) -> None:
-    length = opened.config["data"]["sequence_length"]
-    model = opened.config["model"]
-    # configurations of earlier versions name no encoder
-    encoder = model.get("encoder", "rnn")
-    part = {"rnn": f"readout {model['readout']}"}.get(encoder, f"encoder {encoder}")
+    length, model = opened.config["data"]["sequence_length"], opened.config["model"]
+    part = f"readout {model['readout']}" if model["encoder"] == "rnn" else f"encoder {model['encoder']}"
     if part in ("readout all", "encoder dense") and settings["sequence_length"] != length:
         raise UserError(
             f"data.sequence_length must be {length} for this checkpoint, whose {part} has a weight for every "
             f"step, got {settings['sequence_length']}: leave it out",
             exit_code=2,
         )
-
-
-def _refuse_training_reviews(opened: Checkpoint, ids: np.ndarray, split: str) -> None:
-    seen = np.isin(ids, opened.training_ids).sum()
-    if seen:
-        raise UserError(
-            f"a checkpoint is scored on reviews it was not trained on, but {opened.path} was trained on {seen:,} of "
-            f"the {len(ids):,} reviews of this {split} split: choose other data, or split=train for just that"
-        )
-
-
-def _output_folder(path: Path) -> Path:
-    """The run folder of a checkpoint, or the folder it lies in."""
-    return path.parent.parent if path.parent.name == BEST.parent.name else path.parent

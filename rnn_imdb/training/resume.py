@@ -1,7 +1,8 @@
 """Which run to continue, and with which configuration: its own."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -14,16 +15,36 @@ from rnn_imdb.config.foreign import check_objects
 from rnn_imdb.config.identity import EPOCHS, WITHOUT_EFFECT, looks_on, options, reviews
 from rnn_imdb.training.outcome import finished, recorded_reviews
 
-AUTO = "auto"
-
 
 def find(config: DictConfig, runs: Path) -> Path | None:
     """The folder that ``config.resume`` names; with ``auto``, None where no run among ``runs`` fits."""
-    if config.resume != AUTO:
+    if config.resume != "auto":
         return Path(config.resume)
     found = newest_unfinished(runs, config)
     print(f"resuming {found}" if found else f"no unfinished run of this configuration in {runs}: starting a new one")
     return found
+
+
+def newest_unfinished(runs: Path, composed: DictConfig) -> Path | None:
+    """The newest unfinished run below ``runs`` of this configuration, on its reviews, that no process works on.
+
+    Raises:
+        UserError: the reviews cannot be read.
+    """
+    wanted = options(composed)
+    for folder in sorted(runs.glob("*"), reverse=True):
+        try:
+            found = unfinished(folder)
+            # the other processes of a distributed training find it held by their own first
+            if found is None or options(found) != wanted or (is_leader() and is_held(folder)):
+                continue
+        except (UserError, OSError):
+            # it has no configuration, a damaged one, or one that may not be read
+            continue
+        recorded = recorded_reviews(folder)
+        if recorded is None or recorded == reviews(composed):
+            return folder
+    return None
 
 
 def read_config(folder: Path) -> DictConfig:
@@ -59,6 +80,15 @@ def unfinished(folder: Path) -> DictConfig | None:
     return saved
 
 
+def differences(saved: Mapping[Any, Any], given: Mapping[Any, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """The options that a run may not go on with, as name, value there and value here; more epochs are none of them."""
+    there, here = options(saved), options(given)
+    for name in there | here:
+        longer = name == EPOCHS and here[name] > there[name] and there["optimizer.schedule"] == "constant"
+        if there.get(name) != here.get(name) and not longer:
+            yield name, there.get(name), here.get(name)
+
+
 def continued(folder: Path, composed: DictConfig, overrides: Sequence[str]) -> DictConfig:
     """The configuration to continue ``folder`` with, after a comparison with what the command line asks for.
 
@@ -73,28 +103,21 @@ def continued(folder: Path, composed: DictConfig, overrides: Sequence[str]) -> D
     """
     saved = read_config(folder)
     check_objects(*(OmegaConf.to_container(config, resolve=True) for config in (saved, composed)))  # pyright: ignore[reportArgumentType]
-    there, here = options(saved), options(composed)
     left = unfinished(folder)
     keys = [override.lstrip("+~").partition("=")[0].partition("@")[0].replace("/", ".") for override in overrides]
-    for key in keys:
-        for name in there | here:
-            asked = key == "experiment" or f"{name}.".startswith(f"{key}.")
-            longer = name == EPOCHS and here[name] > there[name]
-            if asked and not longer and there.get(name) != here.get(name):
-                raise UserError(
-                    f"a resumed run keeps its configuration, but {name} is {there.get(name)!r} in {folder} and "
-                    f"{here.get(name)!r} here: leave it out, or start a new run (only {EPOCHS} may grow)",
-                    exit_code=2,
-                )
-    growing = there[EPOCHS] < here[EPOCHS] and any(key in ("experiment", "trainer", EPOCHS) for key in keys)
-    if growing and saved.optimizer.schedule != "constant":
-        raise UserError(
-            f"{EPOCHS} may grow only with a constant learning rate, but {folder} has optimizer.schedule="
-            f"{saved.optimizer.schedule}, which is over with its last epoch: start a new run",
-            exit_code=2,
-        )
-    if growing:
-        saved.trainer.max_epochs = here[EPOCHS]
+
+    def asked(name: str) -> bool:
+        return any(key == "experiment" or f"{name}.".startswith(f"{key}.") for key in keys)
+
+    for name, there, here in differences(saved, composed):
+        if asked(name):
+            raise UserError(
+                f"a resumed run keeps its configuration, but {name} is {there!r} in {folder} and {here!r} here: leave "
+                f"it out, or start a new run (only {EPOCHS} may grow, with optimizer.schedule=constant)",
+                exit_code=2,
+            )
+    if asked(EPOCHS) and composed.trainer.max_epochs > saved.trainer.max_epochs:
+        saved.trainer.max_epochs = composed.trainer.max_epochs
     elif left is None or (EPOCHS in keys and finished(folder)):
         raise UserError(
             f"a run to resume must be unfinished, but {folder} is finished: give a larger {EPOCHS} to train on",
@@ -118,43 +141,15 @@ def continued(folder: Path, composed: DictConfig, overrides: Sequence[str]) -> D
 def _take_over(saved: DictConfig, composed: DictConfig, keys: Sequence[str]) -> None:
     """Put into ``saved`` what the command line gives that is no part of the result."""
     for key in keys:
+        group = key.partition(".")[0]
         if key in WITHOUT_EFFECT:
             OmegaConf.update(saved, key, OmegaConf.select(composed, key))
-        group = key.partition(".")[0]
-        if group == "logger":
+        elif group == "logger":
             saved.logger = composed.logger
-        if group == "callbacks":
+        elif group == "callbacks":
             kept = {name: entry for name, entry in saved.callbacks.items() if not _looks_on(entry)}
             saved.callbacks = kept | {name: entry for name, entry in composed.callbacks.items() if _looks_on(entry)}
 
 
 def _looks_on(entry: DictConfig | None) -> bool:
     return entry is not None and looks_on(entry.get("_target_"))
-
-
-def newest_unfinished(runs: Path, composed: DictConfig) -> Path | None:
-    """The newest unfinished run below ``runs`` that ``composed`` describes, on its reviews, and in nobody's hands.
-
-    Raises:
-        UserError: the reviews cannot be read.
-    """
-    wanted = options(composed)
-    for folder in _candidates(runs, wanted):
-        recorded = recorded_reviews(folder)
-        if recorded is None or recorded == reviews(composed):
-            return folder
-    return None
-
-
-def _candidates(runs: Path, wanted: dict[str, object]) -> Iterator[Path]:
-    for folder in sorted(runs.glob("*"), reverse=True):
-        try:
-            found = unfinished(folder)
-            # the other processes of a distributed training find it held by their own first
-            free = not is_leader() or not is_held(folder)
-            fits = found is not None and options(found) == wanted and free
-        except (UserError, OSError):
-            # no configuration, a damaged one, or one that may not be read, is nobody's
-            continue
-        if fits:
-            yield folder

@@ -21,24 +21,23 @@ from rnn_imdb.common.files import (
     LOCK,
     METRICS,
     VERSIONS,
-    find_checkpoint,
     locked,
     refuse_links,
     write_atomically,
 )
 from rnn_imdb.common.processes import is_leader, together
 from rnn_imdb.config.identity import short
-from rnn_imdb.training import continuation, environment
-from rnn_imdb.training.announce import next_steps, summary
-from rnn_imdb.training.checkpoint import Checkpoint, Record, load, open_checkpoint, read_checkpoint, record
-from rnn_imdb.training.continuation import REVIEWS, digest_of_reviews
+from rnn_imdb.model.embedding import frequent_pairs
+from rnn_imdb.training import environment
+from rnn_imdb.training.announce import announcement, format_metrics, next_steps
+from rnn_imdb.training.checkpoint import Checkpoint, CheckpointContent, make_content, open_checkpoint
 from rnn_imdb.training.curves import keep_rows, written_at_the_end
 from rnn_imdb.training.environment import machine, versions
 from rnn_imdb.training.epoch_seed import EpochSeed
-from rnn_imdb.training.evaluation import format_metrics
 from rnn_imdb.training.outcome import finished
 from rnn_imdb.training.progress import EpochTable
 from rnn_imdb.training.resume import read_config
+from rnn_imdb.training.resume_check import check_last, digest_of_reviews, open_last
 from rnn_imdb.training.trainer import build_data, build_module, build_trainer, parameter_dtype, refusals
 
 # columns of TensorBoard's HParams table, which shows the first five; what a sweep goes over is added
@@ -82,7 +81,11 @@ def train(config: DictConfig, folder: Path, *, resuming: bool = False) -> dict[s
         if done is not None and not growing:
             return done
         if is_leader() and not resuming:
-            _keep_config(folder, config)
+            if (folder / CONFIG).is_file():
+                raise UserError(
+                    f"two runs were given the folder {folder}, and the other was first: try again", exit_code=2
+                )
+            _write_config(folder, config)
         return _train(config, folder, folder / GROWING if growing else folder)
 
 
@@ -97,27 +100,29 @@ def _train(config: DictConfig, folder: Path, work: Path) -> dict[str, Any]:
     environment.start(config.seed)
     data = build_data(config.data, seed=config.seed)
     data.setup()
+    training = data.split("train")
     module = build_module(config, len(data.vocabulary))
+    module.classifier.pairs = frequent_pairs(training.tokens, config.model.bigrams)
+    content = make_content(config, data.vocabulary, module.classifier.pairs, training.ids, digest_of_reviews(data))
+
     source = _source(config, folder, work)
-    last = continuation.open_last(source) if source else None
+    last = open_last(source) if source else None
     table = EpochTable()
-    content = record(config, data.vocabulary, data.split("train"))
-    content[REVIEWS] = digest_of_reviews(data)
-    module.classifier.pairs = content["pairs"]
     trainer = build_trainer(
         config,
         folder,
-        [EpochSeed(config.seed), table, Record(content, None if source else work / LAST)],
+        [EpochSeed(config.seed), table, CheckpointContent(content, None if source else work / LAST)],
         checkpoints=work / LAST.parent,
-        purge_step=last[0].step if last else None,
+        purge_step=last.step if last else None,
     )
     data.check_shares(trainer.world_size)
     if source and last:
-        continuation.check(source, last, config, data, module, trainer)
+        check_last(last, source, config, data, module, trainer)
     if is_leader():
-        keep_rows(trainer.loggers, last[0].step if last else 0)
-    # refused by all processes, shown by one
-    text = summary(config, data, module.classifier, trainer.strategy.root_device, parameter_dtype(trainer), folder)
+        keep_rows(trainer.loggers, last.step if last else 0)
+    # all processes refuse what cannot run, one shows what can
+    device = trainer.strategy.root_device
+    text = announcement(config, data, module.classifier, device, parameter_dtype(trainer), folder)
     if trainer.is_global_zero:
         # nothing was changed before
         _write_start(config, work, short(data.source.fingerprint()), source)
@@ -152,14 +157,7 @@ def _train(config: DictConfig, folder: Path, work: Path) -> dict[str, Any]:
     if trainer.is_global_zero:
         if config.test:
             print(f"test of epoch {best.epoch + 1}: {format_metrics(metrics, 'test')}")
-        if work != folder:
-            _copy(work, folder, BEST, LAST, Path(VERSIONS), Path(CONFIG))
-        # written last: it says that the run is finished
-        write_atomically(folder / METRICS, (json.dumps(metrics, indent=2) + "\n").encode())
-        if work != folder:
-            # first what says that there is something to go on with
-            (work / LAST).unlink()
-            shutil.rmtree(work)
+        _write_end(metrics, folder, work)
         print(next_steps(folder, config.data.root))
     return metrics
 
@@ -170,14 +168,12 @@ def _best(work: Path, rows: list[dict[str, float]]) -> Checkpoint:
     Raises:
         UserError: another lies in its place.
     """
-    content = load(find_checkpoint(work))
-    best = read_checkpoint(work / BEST, content)
-    found = content["callbacks"].get(EpochTable().state_key, {}).get("rows") or []
+    best = open_checkpoint(work)
     # each process measures its own seconds
-    untimed = [[row | {"seconds": 0} for row in table] for table in (found, rows[: best.epoch + 1])]
-    if json.dumps(untimed[0]) != json.dumps(untimed[1]):
+    found, known = ([row | {"seconds": 0} for row in table] for table in (best.rows, rows[: best.epoch + 1]))
+    if json.dumps(found) != json.dumps(known):
         raise UserError(
-            f"{work / BEST} must be of one of the run's epochs, but its figures are of another history: put the run's "
+            f"{best.path} must be of one of the run's epochs, but its figures are of another history: put the run's "
             "own back and give resume=RUN, or start a new run"
         )
     return best
@@ -210,13 +206,6 @@ def _of_hydra() -> list[str]:
     return logs if hydra.output_subdir is None else [*logs, hydra.output_subdir]
 
 
-def _keep_config(folder: Path, config: DictConfig) -> None:
-    """Write down what is run."""
-    if (folder / CONFIG).is_file():
-        raise UserError(f"two runs were given the folder {folder}, and the other was first: try again", exit_code=2)
-    _write_config(folder, config)
-
-
 def _write_config(folder: Path, config: DictConfig) -> None:
     content = OmegaConf.to_yaml(config, resolve=True).encode()
     if not (folder / CONFIG).is_file() or (folder / CONFIG).read_bytes() != content:
@@ -247,6 +236,17 @@ def _write_start(config: DictConfig, work: Path, found: str, source: Path | None
     write_atomically(work / VERSIONS, text.encode())
     if source is not None and source != work:
         _copy(source, work, BEST, LAST)
+
+
+def _write_end(metrics: dict[str, Any], folder: Path, work: Path) -> None:
+    """Move what a grown run has in ``work`` to its folder, and write the figures, which say that it is finished."""
+    if work != folder:
+        _copy(work, folder, BEST, LAST, Path(VERSIONS), Path(CONFIG))
+    write_atomically(folder / METRICS, (json.dumps(metrics, indent=2) + "\n").encode())
+    if work != folder:
+        # first what says that there is something to go on with
+        (work / LAST).unlink()
+        shutil.rmtree(work)
 
 
 def _copy(source: Path, target: Path, *names: Path) -> None:

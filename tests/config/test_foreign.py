@@ -91,7 +91,13 @@ def test_what_a_file_may_name_is_a_callback_or_a_logger() -> None:
         {"callbacks.early_stopping._target_": "numpy.load"},
         {"callbacks.x": {"_target_": "lightning.pytorch.callbacks.OnExceptionCheckpoint", "dirpath": "owned"}},
         {"callbacks.x": {"_target_": "lightning.pytorch.callbacks.SpikeDetection"}},
-        {"callbacks.x": {"_target_": "rnn_imdb.training.checkpoint.Record", "content": {}, "first": "owned"}},
+        {
+            "callbacks.x": {
+                "_target_": "rnn_imdb.training.checkpoint.CheckpointContent",
+                "content": {},
+                "first": "owned",
+            }
+        },
         {"callbacks.x": {"_target_": "lightning.pytorch.utilities.rank_zero.rank_zero_only"}},
         {"callbacks.x": {"_target_": ["numpy.load"]}},
         {"callbacks.x": MONITOR | {"logging_interval": {"_target_": "os.system", "command": "touch owned"}}},

@@ -27,7 +27,6 @@ from torch import Tensor, nn
 from rnn_imdb import predict as command
 from rnn_imdb.common.console import display_width
 from rnn_imdb.common.style import STYLE
-from rnn_imdb.data.splits import Split
 from rnn_imdb.data.text import Vocabulary, fit_length, keep_words
 from rnn_imdb.insight.explanation import SO_FAR, Explanation, Padding, Word, explain
 from rnn_imdb.insight.explanation_plot import draw, spread_out, write_plot
@@ -38,7 +37,7 @@ from rnn_imdb.model import make_classifier
 from rnn_imdb.model.classifier import Classifier
 from rnn_imdb.model.embedding import frequent_pairs
 from rnn_imdb.model.rnn import ReviewClassifier
-from rnn_imdb.training.checkpoint import Checkpoint, build_classifier, open_checkpoint, record
+from rnn_imdb.training.checkpoint import Checkpoint, build_classifier, make_content, open_checkpoint
 
 V, T, E, H = 40, 12, 5, 7
 RUNNING = ["last", "mean", "max", "mean_max", "attention"]
@@ -207,12 +206,12 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Any:
         config = compose("train", "data.sequence_length=30", "model.state_dim=6", "model.embedding_dim=4", *overrides)
         vocabulary = Vocabulary(["<pad>", "<unk>", *WORDS])
         torch.manual_seed(1)
-        weights = build_classifier(config, len(vocabulary)).state_dict()
+        classifier = build_classifier(config, len(vocabulary))
+        weights = classifier.state_dict()
         for weight in weights.values():
             weight.normal_(std=0.5)
-        nothing = Split(np.zeros((0, 30), np.uint16), np.zeros(0, np.uint8), np.zeros(0, np.uint64))
         content = {
-            "rnn_imdb": record(config, vocabulary, nothing),
+            "rnn_imdb": make_content(config, vocabulary, classifier.pairs, np.zeros(0, np.uint64), "none"),
             "state_dict": {f"classifier.{name}": weight for name, weight in weights.items()},
             "epoch": 0,
             "global_step": 1,

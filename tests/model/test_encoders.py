@@ -20,7 +20,7 @@ from rnn_imdb.model.classifier import Classifier
 from rnn_imdb.model.rnn import ReviewClassifier
 from rnn_imdb.scan import native
 from rnn_imdb.training import environment
-from rnn_imdb.training.announce import summary
+from rnn_imdb.training.announce import announcement
 from rnn_imdb.training.trainer import build_data, build_module, parameter_dtype
 
 V, T, E, H = 50, 12, 5, 7
@@ -229,7 +229,7 @@ def test_summary_names_the_parts_and_their_parameters(
     data = build_data(config.data)
     with torch.device("meta"):
         model = build_module(config, len(data.vocabulary)).classifier
-    text = summary(config, data, model, torch.device("cpu"), torch.float32, Path("run"))
+    text = announcement(config, data, model, torch.device("cpu"), torch.float32, Path("run"))
     assert [line for line in text.splitlines() if len(line) > 80] == []
     plain = " ".join(text.split())
     assert f"{sum(parameter.numel() for parameter in model.parameters()):,} parameters: embedding" in plain
@@ -256,13 +256,13 @@ def test_summary_names_the_scan_that_runs(
     kernel = native.instruction_set() if expected == "auto" else None
     assert ("tanh_scan_forward" in called) == bool(kernel)
     model.float()
-    text = " ".join(summary(config, data, model, device, parameter_dtype(trainer), Path("run")).split())
+    text = " ".join(announcement(config, data, model, device, parameter_dtype(trainer), Path("run")).split())
     assert (f"scan cpu ({kernel})," if kernel else "scan bptt") in text
     assert model.cell.scan == "auto"
     model.cell.scan = "cpu"
     if kernel is None:
         with pytest.raises(UserError, match="the scan cpu"):
-            summary(config, data, model, device, parameter_dtype(trainer), Path("run"))
+            announcement(config, data, model, device, parameter_dtype(trainer), Path("run"))
 
 
 @pytest.mark.parametrize("activation", ["tanh", "identity"])

@@ -66,7 +66,7 @@ def callback(content: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 WRONG: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "no callbacks": (lambda c: c.pop("callbacks"), "callbacks has no"),
+    "no callbacks": (lambda c: c.pop("callbacks"), "callbacks is None, where a dict belongs"),
     "no early stopping": (
         lambda c: c["callbacks"].pop(next(key for key in c["callbacks"] if key.startswith("EarlyStopping"))),
         "callbacks has no EarlyStopping",
@@ -75,10 +75,13 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "score": (lambda c: callback(c, "EarlyStopping").pop("best_score"), "has no best_score"),
     "rows": (lambda c: callback(c, "EpochTable").update(rows=3), r"rows is 3, where a list belongs"),
     "row": (lambda c: callback(c, "EpochTable")["rows"][0].pop("seconds"), "row 0 of the table has no seconds"),
-    "row twice": (lambda c: callback(c, "EpochTable")["rows"].reverse(), "row 0 of the table is that of epoch 1"),
-    "rows lost": (lambda c: callback(c, "EpochTable")["rows"].clear(), "its table has 0 rows in epoch 1"),
-    "no optimizer": (lambda c: c.pop("optimizer_states"), "optimizer_states is None, where a list belongs"),
-    "empty optimizer": (lambda c: c.update(optimizer_states=[]), "optimizer_states is a list, where"),
+    "row twice": (lambda c: callback(c, "EpochTable")["rows"].reverse(), r"table has the epochs \[1, 0\] in epoch 1"),
+    "rows lost": (lambda c: callback(c, "EpochTable")["rows"].clear(), r"its table has the epochs \[\] in epoch 1"),
+    "no optimizer": (lambda c: c.pop("optimizer_states"), "optimizer_states is None, where a list of 1 belongs"),
+    "empty optimizer": (
+        lambda c: c.update(optimizer_states=[]),
+        "optimizer_states is a list, where a list of 1 belongs",
+    ),
     "optimizer of no weight": (lambda c: c["optimizer_states"][0]["state"].clear(), "state has no 0"),
     "one mean square": (
         lambda c: optimizer(c).update(square_avg=torch.ones(1)),
@@ -94,7 +97,7 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         "square_avg holds numbers that are",
     ),
     "group": (lambda c: c["optimizer_states"][0]["param_groups"][0].pop("lr"), "param_groups.0 has no lr"),
-    "schedules": (lambda c: c.update(lr_schedulers=[{}]), "lr_schedulers must hold 0 states"),
+    "schedules": (lambda c: c.update(lr_schedulers=[{}]), "lr_schedulers is a list of 1, where a list of 0 belongs"),
     "nan": (
         lambda c: c["state_dict"]["classifier.cell.A"].fill_(torch.nan),
         "cell.A holds numbers that are not finite",
@@ -106,7 +109,7 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "no weight": (lambda c: c["state_dict"].pop("classifier.cell.b"), "state_dict has no classifier.cell.b"),
     "one weight more": (lambda c: c["state_dict"].update(mine=torch.zeros(1)), "state_dict has 'mine' too"),
-    "no loops": (lambda c: c.pop("loops"), "loops has no fit_loop"),
+    "no loops": (lambda c: c.pop("loops"), "loops is None, where a dict belongs"),
     "no progress": (lambda c: c["loops"]["fit_loop"].pop("epoch_progress"), "fit_loop has no epoch_progress"),
     "progress as text": (
         lambda c: c["loops"]["fit_loop"]["epoch_progress"]["current"].update(completed="2"),
