@@ -129,19 +129,28 @@ class AclImdbReviews:
     def fingerprint(self) -> str:
         """A digest of the archive's bytes (0.1 s for 84 MB), or of a folder's names and texts (2 s for 50,000).
 
-        It is computed once: what is read later is what this object stands for.
+        It is computed once for an object, which stands for what is read later, and in a process once for files that
+        have not changed (0.2 s to see that of 50,000).
         """
         if self._fingerprint is None:
-            path, digest = self._find(), hashlib.sha256()
-            if path.is_file():
-                with _readable(), path.open("rb") as file:
-                    while block := file.read(1 << 20):
-                        digest.update(block)
-            else:
-                for name, content in self._read_folder(path):
-                    digest.update(f"{name} {len(content)}\n".encode() + content)
-            self._fingerprint = f"aclimdb {self.reviews_per_class} {digest.hexdigest()}"
+            path = self._find()
+            stamp = _stamp(path)
+            digest = _DIGESTS.get(stamp) or self._digest(path)
+            if stamp is not None:
+                _DIGESTS[stamp] = digest
+            self._fingerprint = f"aclimdb {self.reviews_per_class} {digest}"
         return self._fingerprint
+
+    def _digest(self, path: Path) -> str:
+        digest = hashlib.sha256()
+        if path.is_file():
+            with _readable(), path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        else:
+            for name, content in self._read_folder(path):
+                digest.update(f"{name} {len(content)}\n".encode() + content)
+        return digest.hexdigest()
 
     def read(self) -> list[Review]:
         path = self._find()
@@ -275,6 +284,24 @@ def _parse(name: str) -> tuple[str, int, int]:
     """Half, label and number of the review in the file ``name``."""
     half, folder, file = name.split("/")
     return half, CLASSES.index(folder), int(file.partition("_")[0])
+
+
+# of what this process has read, by its stamp
+_DIGESTS: dict[str | None, str] = {}
+
+
+def _stamp(path: Path) -> str | None:
+    """What the file system tells about an archive or a folder's files; None where one is missing or may not be read."""
+    try:
+        files: list[Path | os.DirEntry[str]] = [path]
+        if not path.is_file():
+            files = [file for half, label in product(HALVES, CLASSES) for file in os.scandir(path / half / label)]
+        found = sorted((os.fspath(file), file.stat()) for file in files)
+    # the digest says why
+    except OSError:
+        return None
+    stats = [(name, s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in found]
+    return hashlib.sha256(repr(stats).encode()).hexdigest()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import tarfile
+import time
 import tracemalloc
 from collections import Counter
 from pathlib import Path
@@ -144,6 +145,8 @@ def test_a_root_that_may_not_be_read_is_reported(
 
     # chmod does not bind root
     monkeypatch.setattr(Path, refused, refuse)
+    # the archive that all tests share was read before
+    monkeypatch.setattr("rnn_imdb.data.sources._DIGESTS", {})
     source = AclImdbReviews(tmp_path if refused == "iterdir" else small_archive, REVIEWS_PER_CLASS)
     with pytest.raises(UserError, match=r"one that cannot be read \(.*Permission denied.*permissions"):
         source.fingerprint()
@@ -418,6 +421,34 @@ def test_the_fingerprint_tells_changed_reviews(form: str, tmp_path: Path) -> Non
     root = place(form, small_reviews() | {"aclImdb/train/pos/3_9.txt": b"changed"}, tmp_path)
     assert AclImdbReviews(root, REVIEWS_PER_CLASS).fingerprint() != first
     assert source.fingerprint() == first, "it is computed once"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_files_that_have_not_changed_are_read_for_one_fingerprint(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = place(form, small_reviews(), tmp_path)
+    digested: list[Path] = []
+    digest = AclImdbReviews._digest
+
+    def counting(self: AclImdbReviews, path: Path) -> str:
+        digested.append(path)
+        return digest(self, path)
+
+    monkeypatch.setattr(AclImdbReviews, "_digest", counting)
+    first = AclImdbReviews(root, REVIEWS_PER_CLASS).fingerprint()
+    assert AclImdbReviews(root, REVIEWS_PER_CLASS).fingerprint() == first
+    assert len(digested) == 1
+    # neither size nor time of the last change tell
+    (found,) = digested
+    file = found if found.is_file() else found / "train" / "pos" / "3_9.txt"
+    content, before = file.read_bytes(), file.stat()
+    # a tick of the file system's clock
+    time.sleep(0.02)
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert AclImdbReviews(root, REVIEWS_PER_CLASS).fingerprint() != first
+    assert len(digested) == 2
 
 
 @pytest.mark.parametrize("form", FORMS)
