@@ -155,7 +155,7 @@ class SweepCallback(Callback):
 
 
 def _conclude(folder: Path) -> None:
-    """Print and write what became of the jobs; end the process where some failed."""
+    """Print and write what became of the jobs; end the process where some failed, or run elsewhere."""
     jobs = read_jobs(folder)
     print(f"\n{leaderboard(jobs)}\n")
     write_csv(jobs, folder / "results.csv")
@@ -163,6 +163,14 @@ def _conclude(folder: Path) -> None:
     failed = [f"  {job.name}: {job.error}" for job in jobs if job.status in ("failed", "damaged")]
     if failed:
         print(f"{len(failed)} of {len(jobs)} jobs failed; the same command tries them again:", *failed, sep="\n")
+    running = [f"  {job.name}" for job in jobs if job.status == "running"]
+    if running:
+        print(
+            f"{len(running)} of {len(jobs)} jobs run in another process; give the same command again later:",
+            *running,
+            sep="\n",
+        )
+    if failed or running:
         raise SystemExit(1)
 
 

@@ -86,7 +86,7 @@ def _swept(jobs: Sequence[Job]) -> str:
 def _outcome(jobs: Sequence[Job]) -> str:
     """How many jobs came to which end, and what went wrong."""
     counts = Counter(job.status for job in jobs)
-    ends = [f"{counts[end]} {end}" for end in ("finished", "failed", "unfinished", "damaged") if counts[end]]
+    ends = [f"{counts[end]} {end}" for end in ("finished", "failed", "running", "unfinished", "damaged") if counts[end]]
     text = f"{len(jobs)} job{'s' if len(jobs) > 1 else ''}: {', '.join(ends)}."
     if counts["finished"]:
         minutes = sum(job.metrics.get("seconds", 0.0) for job in jobs) / 60

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from rnn_imdb.common.console import one_line
 from rnn_imdb.common.errors import UserError, printable
-from rnn_imdb.common.files import CONFIG, ERROR, METRICS, read_text, read_yaml, write_atomically
+from rnn_imdb.common.files import CONFIG, ERROR, METRICS, is_held, read_text, read_yaml, write_atomically
 from rnn_imdb.config.identity import flat, options
 from rnn_imdb.training.outcome import read_metrics, recorded_reviews
 
@@ -43,8 +43,8 @@ class Job:
     config: dict[str, Any]
     # what metrics.json holds; empty unless the job finished
     metrics: dict[str, Any] = field(default_factory=dict)
-    # an unfinished one was interrupted, or is running
-    status: Literal["finished", "failed", "unfinished", "damaged"] = "finished"
+    # one that another process trains in is running; an unfinished one was interrupted
+    status: Literal["finished", "failed", "running", "unfinished", "damaged"] = "finished"
     # one line on what went wrong in a failed or damaged job
     error: str = ""
 
@@ -160,10 +160,18 @@ def _read_job(folder: Path) -> Job:
     try:
         lines = read_text(folder / ERROR, "replace").strip().splitlines() or ["error.txt is empty"]
     except FileNotFoundError:
-        return Job(folder, config, status="unfinished")
+        return Job(folder, config, status="running" if _is_running(folder) else "unfinished")
     except UserError as error:
         lines = [f"error.txt: {error}"]
     return Job(folder, config, status="failed", error=one_line(lines[-1], ERROR_WIDTH))
+
+
+def _is_running(folder: Path) -> bool:
+    try:
+        return is_held(folder)
+    # a lock that may not be opened tells nothing
+    except (UserError, OSError):
+        return False
 
 
 def _read_config(path: Path) -> dict[str, Any]:

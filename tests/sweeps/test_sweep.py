@@ -22,6 +22,7 @@ from test_quality import assert_same_quality
 from test_resume import curves
 
 from rnn_imdb.common.errors import UserError
+from rnn_imdb.common.files import locked
 from rnn_imdb.config import names as choices
 from rnn_imdb.config.compose import conf_folder
 from rnn_imdb.data.module import BatchSampler
@@ -232,6 +233,21 @@ def test_killed_worker_ends_a_sweep_by_its_table(
     assert (unfinished_sweep / "results.csv").is_file()
     with pytest.raises(RuntimeError, match="a mistake"), job.outliving_workers():
         raise RuntimeError("a mistake of the program")
+
+
+def test_sweep_names_a_job_that_another_process_runs(
+    unfinished_sweep: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(unfinished_sweep)}}})
+    with locked(unfinished_sweep / "seed-0"), pytest.raises(SystemExit) as ended:
+        job.SweepCallback().on_multirun_end(config)
+    out = capsys.readouterr().out
+    assert ended.value.code == 1
+    assert out.endswith("1 of 1 jobs run in another process; give the same command again later:\n  seed-0\n")
+    assert out.splitlines()[2].split() == ["seed-0", "running"]
+    assert ",running," in (unfinished_sweep / "results.csv").read_text()
+    job.SweepCallback().on_multirun_end(config)
+    assert capsys.readouterr().out.splitlines()[2].split() == ["seed-0", "unfinished"]
 
 
 def test_sweep_whose_results_cannot_be_written_fails(
