@@ -35,8 +35,23 @@ def _pad(x: Tensor, *dims: int) -> Tensor:
 def _scatter_add(rows: Tensor, numbers: Tensor, shape: tuple[int, int], mask: Tensor | None = None) -> Tensor:
     """A table of that shape, each row n the sum of the `rows` whose number is n, in their order."""
     table = rows.new_zeros(shape)
-    native.call("add_rows", (*rows.shape, len(table)), numbers, mask, rows.resolve_neg().contiguous(), table)
+    native.call("scatter_add", (*rows.shape, len(table)), numbers, mask, rows.resolve_neg().contiguous(), table)
     return table
+
+
+def _linear(x: Tensor, matrix: Tensor, bias: Tensor | None = None, *, in_place: bool = False) -> Tensor:
+    """y = x M^T + b; where `in_place`, in the memory of x if it is as large."""
+    y = x if in_place and x.shape[1] == len(matrix) else x.new_empty(len(x), len(matrix))
+    native.call("linear", (*x.shape, len(matrix)), x, matrix, bias, y)
+    return y
+
+
+def _weight_gradient(left: Tensor, right: Tensor, initial: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    """The sum of left_n right_n^T over all steps n, (R, T), of a scan of right_{n-1}, h_0 being `initial`."""
+    R, T, _ = left.shape
+    gradient = left.new_empty(left.shape[-1], right.shape[-1])
+    native.call("weight_gradient", (R, T, *gradient.shape), left, right, initial, mask, gradient)
+    return gradient
 
 
 class _Recurrence(torch.autograd.Function):
@@ -59,9 +74,7 @@ class _Recurrence(torch.autograd.Function):
         projected = x = _pad(x, -1).contiguous()
         if input_weight is not None:
             input_weight = _pad(input_weight, -1, -2)
-            padded_bias = None if bias is None else _pad(bias.contiguous(), -1)
-            projected = x.new_empty(len(x), len(input_weight))
-            native.call("linear", (*x.shape, len(input_weight)), x, input_weight, padded_bias, projected)
+            projected = _linear(x, input_weight, None if bias is None else _pad(bias.contiguous(), -1))
         states = None
         if weight is not None:
             weight, initial_state = _pad(weight, -1, -2), _pad(initial_state, -1).contiguous()
@@ -88,7 +101,7 @@ class _Recurrence(torch.autograd.Function):
         x, input_weight, weight, initial_state, words, positions, mask, states = ctx.saved_tensors
         wants_inputs, wants_input_weight, wants_bias, wants_weight, *_ = ctx.needs_input_grad
         E, H = ctx.inputs_shape[-1], ctx.H
-        d_input_weight = d_weight = d_initial = None
+        d_inputs = d_input_weight = d_weight = d_initial = None
         gradient = _pad(gradient, -1).contiguous()
         W = gradient.shape[-1]
         if weight is None:
@@ -100,27 +113,24 @@ class _Recurrence(torch.autograd.Function):
             native.call("tanh_scan_backward", sizes, gradient, weight, states, mask, delta, d_initial)
             d_initial = d_initial[:, :H]
             if wants_weight:
-                d_weight = delta.new_empty(W, W)
-                native.call("outer", (R, T, W), delta, states, initial_state, mask, d_weight)
-                d_weight = d_weight[:H, :H]
+                d_weight = _weight_gradient(delta, states, initial_state, mask)[:H, :H]
             d_projected = delta.view(-1, W)
             if positions is not None:
                 d_projected = _scatter_add(d_projected, positions, (ctx.rows, W), mask)
             # infinite inputs made NaN of the padding, and a product with zeros would spread it
             d_projected[:, H:] = 0
         d_bias = d_projected.sum(0)[:H] if wants_bias else None
-        d_x = d_projected if wants_inputs else None
-        if input_weight is not None and (wants_inputs or wants_input_weight):
-            if d_x is not None and (weight is None or x.shape != d_x.shape):
-                d_x = torch.empty_like(x)
-            d_input_weight = x.new_empty(W, x.shape[1])
-            sizes = *x.shape, W
-            native.call("linear_backward", sizes, x, input_weight, d_projected, d_x, d_input_weight)
-            d_input_weight = d_input_weight[:H, :E]
-        if d_x is not None:
+        if wants_input_weight:
+            d_input_weight = _weight_gradient(d_projected[None], x[None])[:H, :E]
+        if wants_inputs:
+            d_x = (
+                d_projected
+                if input_weight is None
+                else _linear(d_projected, input_weight.T, in_place=weight is not None)
+            )
             d_x = d_x[:, :E]
-            d_x = d_x.reshape(ctx.inputs_shape) if words is None else _scatter_add(d_x, words, ctx.inputs_shape)
-        return d_x, d_input_weight, d_bias, d_weight, d_initial, None, None, None, None, None
+            d_inputs = d_x.reshape(ctx.inputs_shape) if words is None else _scatter_add(d_x, words, ctx.inputs_shape)
+        return d_inputs, d_input_weight, d_bias, d_weight, d_initial, None, None, None, None, None
 
 
 def scan(
@@ -158,11 +168,11 @@ def scan_tokens(
     tokens = tokens.long().contiguous()
     count, positions = tokens.new_empty(1), tokens.new_empty(B + 1, T)
     words = tokens.new_empty(min(B * T, V))
-    native.call("distinct", (B, T, V), tokens, positions, words, count)
+    native.call("unique_tokens", (B, T, V), tokens, positions, words, count)
     shared = False
     if mask is None:
         own_steps, longest = tokens.new_empty(B + 1, T, dtype=torch.bool), tokens.new_empty(1)
-        native.call("begun", (B, T, padding_index), tokens, positions, own_steps, longest)
+        native.call("find_leading_padding", (B, T, padding_index), tokens, positions, own_steps, longest)
         shared = longest.item() > 0
         mask = own_steps if shared else None
     initial_state = embedding.new_zeros(B + shared, len(weight))

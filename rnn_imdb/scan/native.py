@@ -1,14 +1,9 @@
-"""The scan in C (scan.c), forward and backward, for float32 on a CPU, and the door to the other kernels in C.
+"""The door to the kernels in C: finds the library, checks every call, and passes it on.
 
-    h_t = tanh(p_t + W h_{t-1}),   h_{-1} the initial state;   a masked step carries the state on: h_t = h_{t-1}
-
-The package's own build compiles csrc/*.c once per instruction set; the best one that this CPU runs is loaded on first
-use, following torch's choice (`torch.backends.cpu.get_cpu_capability()`, which ATEN_CPU_CAPABILITY lowers). Without
-a compiler at install time there is no kernel, and one of other sources is not called, whose functions may take other
-arguments: `unavailable_reason()` says so and what to do.
-
-States and the gradients of `projected` and `initial_state` are bitwise the same whatever the number of threads and
-the rest of the batch; the weight gradient is so at a fixed number of threads.
+The build compiles csrc/*.c once for each instruction set. The best one that this CPU runs is loaded on first use, by
+torch's choice (`torch.backends.cpu.get_cpu_capability()`, which ATEN_CPU_CAPABILITY lowers). An install without a C
+compiler has none. One that was built from other sources than those beside this file is not called, since its functions
+may take other arguments. `unavailable_reason()` says so, and what to do.
 """
 
 import ctypes
@@ -16,20 +11,22 @@ import importlib.util
 import itertools
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from rnn_imdb.scan.csrc.version import version
+
 INSTRUCTION_SETS = {"AVX512": ("avx512", "avx2", "baseline"), "AVX2": ("avx2", "baseline")}
-# of the sources that the kernels are built from, as in common.h; a test tells the number
-VERSION = 0xCD6B285
-LANES = 16  # the kernel wants multiples of the widest vector: 16 floats
+LANES = 16  # the kernels want multiples of the widest vector: 16 floats
+_SOURCES = Path(__file__).parent / "csrc"
 
 _N, _POINTER, _THREADS, _NUMBER = ctypes.c_long, ctypes.c_void_p, ctypes.c_int, ctypes.c_float
 _MATRIX = [_POINTER, _N, _N]  # data and two strides
-# what a function of csrc/*.c gives back where it did nothing, or not all: Status in common.h
+# what a function of csrc/*.c returns where it did nothing, or not all: Status in common.h
 _NO_MEMORY, _OUT_OF_RANGE = 1, 2
-_INTEGERS = ("tokens", "positions", "words", "count", "longest")
+_INTEGERS = ("tokens", "numbers", "positions", "unique", "count", "longest")
 _DTYPES = {"mask": torch.bool} | dict.fromkeys(_INTEGERS, torch.int64)
 
 
@@ -52,7 +49,7 @@ class _Function:
         self.types = [*[_N] * (count - numbers), *[_NUMBER] * numbers, *itertools.chain(*pointers), _THREADS]
 
 
-# R rows, of which one may be shared; N distinct words, or steps
+# R rows, of which one may be shared; N words, or steps
 _FUNCTIONS = {
     "tanh_scan_forward": _Function(
         "projected positions? weight initial mask? states",
@@ -63,13 +60,14 @@ _FUNCTIONS = {
         lambda R, T, H, _used, given, shared: ((R - shared) * given * H, (H, H), R * T * H, R * T, R * T * H, R * H),
     ),
     "linear": _Function("x matrix bias? y", lambda N, E, H: (N * E, (H, E), H, N * H)),
-    "linear_backward": _Function("x matrix dy dx? d_matrix", lambda N, E, H: (N * E, (H, E), N * H, N * E, H * E)),
-    "outer": _Function(
-        "delta states initial mask? d_weight", lambda R, T, H: (R * T * H, R * T * H, R * H, R * T, H * H)
+    "weight_gradient": _Function(
+        "left right initial? mask? gradient", lambda R, T, H, E: (R * T * H, R * T * E, R * E, R * T, H * E)
     ),
-    "add_rows": _Function("tokens mask? rows table", lambda N, H, V: (N, N, N * H, V * H)),
-    "distinct": _Function("tokens positions words count", lambda B, T, V: (B * T, (B + 1) * T, min(B * T, V), 1)),
-    "begun": _Function("tokens positions mask longest", lambda B, T, _padding: (B * T, (B + 1) * T, (B + 1) * T, 1)),
+    "scatter_add": _Function("numbers mask? rows table", lambda N, H, V: (N, N, N * H, V * H)),
+    "unique_tokens": _Function("tokens positions unique count", lambda B, T, V: (B * T, (B + 1) * T, min(B * T, V), 1)),
+    "find_leading_padding": _Function(
+        "tokens positions mask longest", lambda B, T, _padding: (B * T, (B + 1) * T, (B + 1) * T, 1)
+    ),
     "rmsprop": _Function(
         "gradient weight square_avg", lambda N, _rate, _alpha, _beta, _eps, _decay: (N, N, N), numbers=5
     ),
@@ -89,9 +87,10 @@ def load(instruction_set: str) -> ctypes.CDLL:
         raise ImportError(f"{name} was not built when rnn_imdb was installed")
     # A CDLL, unlike a PyDLL, releases the GIL for the length of a call.
     library = ctypes.CDLL(spec.origin)
-    # earlier versions had no such function
-    version = getattr(library, "kernel_version", None)
-    if version is None or version() != VERSION:
+    kernel_version = getattr(library, "kernel_version", None)
+    if kernel_version:
+        kernel_version.restype = ctypes.c_int64
+    if kernel_version is None or kernel_version() != version(_SOURCES):
         raise ImportError("the C kernel was built for another version of rnn_imdb")
     for name, function in _FUNCTIONS.items():
         getattr(library, name).argtypes = function.types
@@ -152,7 +151,7 @@ def call(function: str, numbers: tuple[int | float, ...], *arrays: Tensor | None
         raise RuntimeError(f"the C kernel is not available: {reason}")
     plain: list[int | float | None] = [*numbers]
     known = _FUNCTIONS[function]
-    # sixty arrays a step: a few short questions each
+    # sixty arrays a training step: a few short questions each
     for array, name, dtype, need in zip(arrays, known.names, known.dtypes, known.needs(*numbers), strict=True):
         if array is None:
             if name[-1] != "?":

@@ -1,10 +1,10 @@
 """The door to C: what does not fit is refused before C sees it, and a kernel of other sources is not used."""
 
 import ctypes
-import hashlib
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sysconfig
 from collections.abc import Callable, Iterator
@@ -18,9 +18,9 @@ from torch import Tensor
 from rnn_imdb import scan
 from rnn_imdb.model.embedding import bigrams
 from rnn_imdb.scan import Case, Unsupported, choose_backend, lookup, native, project_inputs, scan_vectors, tanh_scan
+from rnn_imdb.scan.csrc.version import version
 from rnn_imdb.training.optimizers import RMSprop
 
-ROOT = Path(__file__).parents[2]
 scan_tokens = partial(scan.scan_tokens, padding_index=0)
 INSTRUCTION_SETS = native.INSTRUCTION_SETS["AVX512"]
 with_kernel = pytest.mark.skipif(not native.available(), reason=str(native.unavailable_reason()))
@@ -29,11 +29,10 @@ NUMBERS: dict[str, tuple[int | float, ...]] = {
     "tanh_scan_forward": (3, 4, 16, 13, 12, 0, 0),
     "tanh_scan_backward": (3, 4, 16, 13, 4, 0),
     "linear": (5, 16, 32),
-    "linear_backward": (5, 16, 32),
-    "outer": (3, 4, 16),
-    "add_rows": (5, 7, 6),
-    "distinct": (3, 4, 6),
-    "begun": (3, 4, 0),
+    "weight_gradient": (3, 4, 16, 32),
+    "scatter_add": (5, 7, 6),
+    "unique_tokens": (3, 4, 6),
+    "find_leading_padding": (3, 4, 0),
     "rmsprop": (5, 0.1, 0.9, 0.1, 1e-8, 0.0),
 }
 
@@ -83,12 +82,13 @@ def test_arrays_that_do_not_fit_are_refused(function: str) -> None:
         ("tanh_scan_forward", (3, 4, 16, 13, 12, 2, 0)),
         ("tanh_scan_backward", (3, 4, 16, 13, 5, 0)),
         ("linear", (5, 15, 32)),
-        ("linear_backward", (5, 16, 31)),
-        ("outer", (-3, -4, 16)),
-        ("outer", (3, 4, 15)),
-        ("add_rows", (-5, -7, -6)),
-        ("distinct", (-3, -4, 6)),
-        ("begun", (-3, -4, 0)),
+        ("linear", (5, 16, 31)),
+        ("weight_gradient", (-3, -4, 16, 16)),
+        ("weight_gradient", (3, 4, 15, 16)),
+        ("weight_gradient", (3, 4, 16, 15)),
+        ("scatter_add", (-5, -7, -6)),
+        ("unique_tokens", (-3, -4, 6)),
+        ("find_leading_padding", (-3, -4, 0)),
         ("rmsprop", (-5, 0.1, 0.9, 0.1, 1e-8, 0.0)),
     ],
     ids=str,
@@ -106,10 +106,10 @@ def test_sizes_that_do_not_fit_each_other_are_refused(function: str, numbers: tu
 @pytest.mark.parametrize("token", [-1, 6, 2**40, -(2**62)])
 def test_no_row_outside_a_table_is_read_or_written(kernel: str, token: int) -> None:
     tokens, rows, table = torch.tensor([1, 0, token, 2]), torch.ones(4, 40), torch.zeros(6, 40)
-    with pytest.raises(IndexError, match="out of range in add_rows: words have numbers from 0 to 5"):
-        native.call("add_rows", (4, 40, 6), tokens, None, rows, table)
+    with pytest.raises(IndexError, match="out of range in scatter_add: words have numbers from 0 to 5"):
+        native.call("scatter_add", (4, 40, 6), tokens, None, rows, table)
     # a masked one is not read
-    native.call("add_rows", (4, 40, 6), tokens, tokens != token, rows, table.zero_())
+    native.call("scatter_add", (4, 40, 6), tokens, tokens != token, rows, table.zero_())
     assert table.sum(1).tolist() == [40, 40, 40, 0, 0, 0]
     for read in (lambda words: lookup(table, words), lambda words: scan_tokens(words, table, torch.zeros(3, 43))):
         with pytest.raises(IndexError, match="out of range"):
@@ -119,11 +119,11 @@ def test_no_row_outside_a_table_is_read_or_written(kernel: str, token: int) -> N
 @with_kernel
 def test_memory_that_is_not_there_is_a_memory_error(monkeypatch: pytest.MonkeyPatch) -> None:
     class Exhausted:
-        outer = staticmethod(lambda *_: native._NO_MEMORY)
+        weight_gradient = staticmethod(lambda *_: native._NO_MEMORY)
 
     monkeypatch.setattr(native, "_kernel", lambda: (Exhausted(), "avx2"))
-    with pytest.raises(MemoryError, match=r"outer could not allocate .* \(3, 4, 16\)"):
-        native.call("outer", NUMBERS["outer"], *fitting("outer"))
+    with pytest.raises(MemoryError, match=r"weight_gradient could not allocate .* \(3, 4, 16, 32\)"):
+        native.call("weight_gradient", NUMBERS["weight_gradient"], *fitting("weight_gradient"))
 
 
 def everything() -> list[Tensor]:
@@ -233,17 +233,16 @@ def test_second_derivatives_are_refused(function: Callable[[Tensor], Tensor]) ->
         gradient.sum().backward()
 
 
-def test_the_version_is_that_of_the_sources() -> None:
-    """Whoever changes a source or a flag gives the kernels another version, so that older ones are not called."""
-    folder = ROOT / "rnn_imdb" / "scan" / "csrc"
-    header = [line for line in (folder / "common.h").read_text().splitlines() if not line.startswith("enum { VERSION")]
-    build = (ROOT / "pyproject.toml").read_text().partition("[[tool.setuptools.ext-modules]]")[2]
-    parts = ["\n".join(header), build.partition("[tool.setuptools.dynamic]")[0]]
-    parts += [path.read_text() for path in (folder / "build.py", *sorted(folder.glob("*.c")))]
-    expected = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:7]
-    remedy = f"write VERSION 0x{expected} in common.h and native.py, and reinstall"
-    assert f"enum {{ VERSION = 0x{expected} }}" in (folder / "common.h").read_text(), remedy
-    assert int(expected, 16) == native.VERSION, remedy
+def test_a_change_of_any_source_or_flag_is_another_version(tmp_path: Path) -> None:
+    shutil.copytree(native._SOURCES, tmp_path / "csrc", ignore=shutil.ignore_patterns("__pycache__"))
+    assert version(tmp_path / "csrc") == version(native._SOURCES)
+    files = sorted(path for path in (tmp_path / "csrc").iterdir())
+    assert {"common.h", "scan.c", "build.py"} <= {path.name for path in files}
+    versions = {version(native._SOURCES)}
+    for path in files:
+        path.write_text(path.read_text().replace("-mfma", "-mno-fma") if path.name == "build.py" else "\n")
+        versions.add(version(tmp_path / "csrc"))
+    assert len(versions) == len(files) + 1
 
 
 @with_kernel
@@ -254,7 +253,7 @@ def test_a_kernel_of_other_sources_is_not_called(before_versions: bool, monkeypa
         whole = ctypes.CDLL
         monkeypatch.setattr(ctypes, "CDLL", lambda _: whole(None))
     else:
-        monkeypatch.setattr(native, "VERSION", native.VERSION ^ 1)
+        monkeypatch.setattr(native, "version", lambda folder: version(folder) ^ 1)
     monkeypatch.setattr(native, "_kernel", native._kernel.__wrapped__)
     assert not native.available()
     reason = "the C kernel was built for another version of rnn_imdb. Install a C compiler .* and reinstall rnn_imdb"

@@ -3,6 +3,7 @@
 setuptools reads this file by its path, without the package around it.
 """
 
+import runpy
 from pathlib import Path
 
 from setuptools import Extension
@@ -14,6 +15,7 @@ FLAGS = [
     *("-O3", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"),
     *("-fassociative-math", "-freciprocal-math"),
 ]
+INSTRUCTION_SETS = {"avx512": ["-mavx512f", "-mfma"], "avx2": ["-mavx2", "-mfma"], "baseline": []}
 
 
 class BuildKernels(build_ext):
@@ -23,7 +25,8 @@ class BuildKernels(build_ext):
         # setuptools takes only paths from the project's folder, where it runs
         folder = Path("rnn_imdb", "scan", "csrc")
         ext.sources = sorted(map(str, folder.glob("*.c")))
-        ext.depends = sorted(map(str, folder.glob("*.h")))
-        ext.extra_compile_args = [*FLAGS, *ext.extra_compile_args]
+        ext.depends = sorted(map(str, folder.glob("*.[hp]*")))
+        ext.define_macros = [("VERSION", str(runpy.run_path(str(folder / "version.py"))["version"](folder)))]
+        ext.extra_compile_args = [*FLAGS, *INSTRUCTION_SETS[ext.name.rpartition("_")[2]]]
         ext.extra_link_args = ["-fopenmp"]
         super().build_extension(ext)

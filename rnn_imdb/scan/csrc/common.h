@@ -1,16 +1,16 @@
-/* What the kernels for a CPU have in common: vectors, tanh and the product of a few rows with a matrix.
+/* What the kernels for a CPU have in common: vectors, tanh, and the product of a few rows with a matrix.
 
-   Arrays are float32 and contiguous; every number of columns is a multiple of 16, to which Python pads. A parameter
-   matrix may be strided; strides count floats.
+   Arrays are float32 and contiguous. A parameter matrix may be strided; strides count floats. Python pads every number
+   of columns to a multiple of 16.
 
-   Everything but the optimizer is one loop, multiply(): a few rows of a product, kept in registers. A number is summed
-   in one order, k = 0, 1, 2, ..., whichever rows share the registers, so neither the number of threads nor the other
-   rows of the batch change a bit of it. (Weight gradients add one part per thread, so their last bits depend on that
-   number.)
+   All matrix products are one loop, multiply(), which keeps a few rows of the result in registers. It adds up an entry
+   in one order, k = 0, 1, 2, ..., whichever rows share the registers. So neither the number of threads nor the other
+   rows of the batch change a bit of a row. Weight gradients add up one part per thread, so their last bits depend on
+   the number of threads.
 
-   Compiled once per instruction set; the vector width follows from the -m flags. The functions that Python calls take
-   sizes, numbers, arrays and the number of threads, in this order: Python checks that arrays are as large as the sizes
-   say, and they that the sizes fit each other. */
+   The files are compiled once per instruction set; the vector width follows from the -m flags. Functions that Python
+   calls take sizes, numbers, arrays and the number of threads, in this order. Python checks that the arrays have these
+   sizes; C checks that the sizes fit each other. */
 #pragma once
 #include <omp.h>
 #include <stdbool.h>
@@ -46,7 +46,6 @@
 #endif
 #endif
 
-enum { VERSION = 0xcd6b285 }; /* of these sources, as in native.py; a test tells the number */
 typedef enum { DONE, NO_MEMORY, OUT_OF_RANGE, MISFIT } Status; /* as in native.py */
 
 typedef float Vector __attribute__((vector_size(4 * LANES)));
@@ -57,7 +56,7 @@ typedef float Unaligned __attribute__((vector_size(4 * LANES), aligned(4), may_a
 /* Unrolled before anything else, so that an array indexed by i is registers. */
 #define EACH(i, n) _Pragma("GCC unroll 16") for (int i = 0; i < n; i++)
 
-/* Denormal numbers slow x86 down several times and mean nothing here: flush them inside a kernel, and give each
+/* Denormal numbers slow x86 down several times and mean nothing here. A kernel flushes them to zero, and gives each
    thread its mode back. */
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -78,8 +77,8 @@ INLINE Vector splat(float x) { return x - (Vector){0}; }
 INLINE Vector load(const float *x) { return *(const Unaligned *)x; }
 INLINE void store(float *x, Vector v) { *(Unaligned *)x = v; }
 
-/* x P(x^2) / Q(x^2), fitted so that the relative error is below 4e-7 and the quotient just above 1 at the limit,
-   where it is cut: saturated inputs give exactly 1. NaN passes. */
+/* x P(x^2) / Q(x^2), fitted to a relative error below 4e-7. At the limit the quotient is just above 1 and is cut, so
+   that saturated inputs give exactly 1. NaN passes. */
 INLINE Vector tanh_of(Vector x)
 {
     x = MAX(splat(-8.2f), MIN(splat(8.2f), x));
@@ -95,8 +94,8 @@ typedef struct {
     long depth, columns, stride;
 } Matrix;
 
-/* out[r] = add[r] + sum over k of in[r][k * step] m[k], then tanh if `squash`; `vectors` vectors from column `c`. */
-INLINE void multiply_tile(const int rows, const int vectors, const bool squash, const Matrix *m, long c,
+/* out[r] = add[r] + sum over k of in[r][k * step] m[k], or tanh of it; `vectors` vectors from column `c`. */
+INLINE void multiply_tile(const int rows, const int vectors, const bool tanh, const Matrix *m, long c,
                           const float *const *in, long step, const float *const *add, float *const *out)
 {
     Vector sums[MAX_ROWS][MAX_SUMS];
@@ -113,25 +112,25 @@ INLINE void multiply_tile(const int rows, const int vectors, const bool squash, 
     }
     EACH(r, rows)
         EACH(v, vectors)
-            store(out[r] + c + v * LANES, squash ? tanh_of(sums[r][v]) : sums[r][v]);
+            store(out[r] + c + v * LANES, tanh ? tanh_of(sums[r][v]) : sums[r][v]);
 }
 
 /* All columns, in the widest tiles that the registers hold. */
-INLINE void multiply_rows(const int rows, const bool squash, const Matrix *m, const float *const *in, long step,
+INLINE void multiply_rows(const int rows, const bool tanh, const Matrix *m, const float *const *in, long step,
                           const float *const *add, float *const *out)
 {
     long c = 0;
 #define TILES(vectors)                                                                                             \
     for (; rows * vectors <= MAX_SUMS && c + vectors * LANES <= m->columns; c += vectors * LANES)                  \
-        multiply_tile(rows, vectors, squash, m, c, in, step, add, out);
+        multiply_tile(rows, vectors, tanh, m, c, in, step, add, out);
     TILES(8) TILES(4) TILES(2) TILES(1)
 }
 
-/* The same, for 1, 2, 4 or 8 rows. */
-SHARED void multiply(int rows, bool squash, const Matrix *m, const float *const *in, long step,
+/* The same for 1, 2, 4 or 8 rows. */
+SHARED void multiply(int rows, bool tanh, const Matrix *m, const float *const *in, long step,
                      const float *const *add, float *const *out)
 {
-    switch (2 * rows + squash) {
+    switch (2 * rows + tanh) {
 #define CASE(rows)                                                                                                 \
     case 2 * rows: multiply_rows(rows, false, m, in, step, add, out); break;                                       \
     case 2 * rows + 1: multiply_rows(rows, true, m, in, step, add, out); break;
@@ -144,7 +143,7 @@ SHARED void multiply(int rows, bool squash, const Matrix *m, const float *const 
 
 INLINE long smaller(long a, long b) { return a < b ? a : b; }
 
-/* Whether all columns of an array are whole vectors, of the widest kind. */
+/* Whether the columns are whole vectors of the widest kind. */
 INLINE bool padded(long columns) { return columns >= 0 && columns % 16 == 0; }
 
 /* The largest number of rows multiply() takes at once, at most n. */

@@ -1,4 +1,4 @@
-/* The optimizer of rnn_imdb/rmsprop.py. */
+/* RMSprop in one pass over the weights. */
 #include "common.h"
 #include <math.h>
 

@@ -9,34 +9,33 @@
 
        delta_t = (g_t + c_t) (1 - h_t^2)        the gradient of p_t
        c_{t-1} = W^T delta_t
-       dW      = sum over b, t of delta_t h_{t-1}^T        outer() in linear.c
+       dW      = sum over b, t of delta_t h_{t-1}^T        weight_gradient() in linear.c
 
    A step whose mask is false copies: h_t = h_{t-1}, delta_t = 0, c_{t-1} = c_t + g_t.
 
-   Rows that begin with the same inputs are in the same states until they differ. With `shared` these states are
-   computed in one row more, number B, and the leading masked steps of the others are copies of its steps. Backward, the
-   gradients that arrive at a shared state add up: g_t of row B is the sum of the others' g_t there, and of the c_t of
-   those whose own steps begin at t + 1.
+   Rows that begin with the same inputs are in the same states until they differ. With `shared`, one more row, number B,
+   computes these states, and the leading masked steps of the others are copies of its steps. Backward, the gradients
+   that arrive at a shared state add up: g_t of row B is the sum of the others' g_t there, and of the c_t of those whose
+   own steps begin at t + 1.
 
-   Arrays are batch first: (B, T, H), (B, H); a mask is (B, T), one byte an entry, or NULL. The scan is told how many
-   entries of a state are `used`, since an infinite initial state would make NaN of the padding, and that of
-   everything. */
+   Arrays are batch first: (B, T, H), (B, H); a mask is (B, T), one byte an entry, or NULL. An infinite initial state
+   would make NaN of the padding, and that of everything: so the scan is told how many entries of a state are `used`. */
 #include "common.h"
 
 typedef struct {
     long batch, time, given;
     Matrix weight; /* W^T forward, W backward: states are rows */
     const uint8_t *mask;
-    bool shared, only_last; /* only_last: of the shared states that a row copies, its first own step needs the last */
+    bool shared, only_last; /* only_last: a row copies the last of the shared states alone, which its own steps need */
     const float *projected, *initial_state;
     const int64_t *positions; /* p_t is row positions[row, t] of `projected`; NULL where it has a row for each step */
     float *states;
     const float *gradient;
-    float *common; /* g_t of row B */
+    float *shared_gradient; /* g_t of row B */
     float *delta, *carry;
 } Scan;
 
-/* Steps of one row that are still to do: those between two masked ones, `left` of them, the next one at t. */
+/* The steps of a row between two masked ones, as far as they are still to do: `left` steps, the next one at t. */
 typedef struct {
     long row, t, left;
 } Run;
@@ -55,18 +54,15 @@ static long count(const Scan *s, long row, long t, int direction, bool value)
 /* Copy the state over masked steps, then find the run that follows; false when the row has no more. */
 static bool next_run_forward(const Scan *s, Run *run)
 {
-    const long H = s->weight.columns;
-    const long n = count(s, run->row, run->t, 1, false);
+    const long H = s->weight.columns, n = count(s, run->row, run->t, 1, false);
+    float *states = s->states + run->row * s->time * H;
     if (s->shared && run->row < s->batch && n) {
         const long first = s->only_last ? n - 1 : 0;
-        const float *common = s->states + (s->batch * s->time + first) * H;
-        memcpy(s->states + (run->row * s->time + first) * H, common, 4 * (n - first) * H);
-        run->t = n;
+        memcpy(states + first * H, s->states + (s->batch * s->time + first) * H, 4 * (n - first) * H);
     } else
-        for (const long stop = run->t + n; run->t < stop; run->t++) {
-            float *state = s->states + (run->row * s->time + run->t) * H;
-            memcpy(state, run->t ? state - H : s->initial_state + run->row * H, 4 * H);
-        }
+        for (long t = run->t; t < run->t + n; t++)
+            memcpy(states + t * H, t ? states + (t - 1) * H : s->initial_state + run->row * H, 4 * H);
+    run->t += n;
     run->left = count(s, run->row, run->t, 1, true);
     return run->left > 0;
 }
@@ -74,7 +70,7 @@ static bool next_run_forward(const Scan *s, Run *run)
 /* What arrives at a state from above, or NULL before the last `given` steps, where nothing does. */
 static const float *gradient_at(const Scan *s, long row, long t)
 {
-    if (row == s->batch) return s->common + t * s->weight.columns;
+    if (row == s->batch) return s->shared_gradient + t * s->weight.columns;
     const long n = t - (s->time - s->given);
     return n < 0 ? NULL : s->gradient + (row * s->given + n) * s->weight.columns;
 }
@@ -89,27 +85,25 @@ static bool next_run_backward(const Scan *s, Run *run)
 {
     const long H = s->weight.columns, masked = count(s, run->row, run->t, -1, false);
     if (s->shared && run->row < s->batch && masked == run->t + 1) return false;
-    const long first = (run->row * s->time + run->t - masked + 1) * H;
-    float *carry = s->carry + run->row * H;
-    if (masked) memset(s->delta + first, 0, 4 * masked * H);
-    for (long n = masked; n-- > 0;) {
-        const float *above = gradient_at(s, run->row, run->t - masked + 1 + n);
-        if (above) add(carry, above, H);
+    const long stop = run->t - masked;
+    if (masked) memset(s->delta + (run->row * s->time + stop + 1) * H, 0, 4 * masked * H);
+    for (; run->t > stop; run->t--) {
+        const float *above = gradient_at(s, run->row, run->t);
+        if (above) add(s->carry + run->row * H, above, H);
     }
-    run->t -= masked;
     run->left = count(s, run->row, run->t, -1, true);
     return run->left > 0;
 }
 
 /* Sum up what arrives at the states of row B, in the order of the rows that share them. */
-static void sum_common(const Scan *s)
+static void sum_shared(const Scan *s)
 {
     const long H = s->weight.columns;
     for (long row = 0; row < s->batch; row++) {
         const long n = count(s, row, 0, 1, false);
-        if (n) add(s->common + (n - 1) * H, s->carry + row * H, H);
+        if (n) add(s->shared_gradient + (n - 1) * H, s->carry + row * H, H);
         for (long t = s->given < s->time ? s->time - s->given : 0; t < n; t++)
-            add(s->common + t * H, gradient_at(s, row, t), H);
+            add(s->shared_gradient + t * H, gradient_at(s, row, t), H);
     }
 }
 
@@ -171,14 +165,14 @@ static void backward(const Scan *s, Run *runs, int rows, long steps)
     }
 }
 
-/* Every thread advances a few rows together, as many steps as all of them have, and takes the batch's next row
-   whenever one is done: rows may be of any length. */
-static void scan_rows(const Scan *s, long start, bool next_run(const Scan *, Run *),
-                      void advance(const Scan *, Run *, int, long), int threads)
+/* Scan the rows from `first` to before `last`. Every thread advances a few rows together, as many steps as all of them
+   have, and takes the next row whenever one is done: rows may be of any length. */
+static void scan_rows(const Scan *s, bool back, long first, long last, int threads)
 {
-    long queue = 0;
-    if (s->batch == 1) threads = 1; /* but not `batch` of many: a smaller team makes libgomp end its other threads */
-    const int width = smaller(MAX_ROWS, (s->batch + threads - 1) / threads);
+    bool (*next_run)(const Scan *, Run *) = back ? next_run_backward : next_run_forward;
+    long queue = first;
+    if (last - first == 1) threads = 1; /* fewer than all but more than one would make libgomp end the others */
+    const int width = smaller(MAX_ROWS, (last - first + threads - 1) / threads);
 #pragma omp parallel num_threads(threads)
     {
         unsigned mode = flush_denormals();
@@ -189,15 +183,15 @@ static void scan_rows(const Scan *s, long start, bool next_run(const Scan *, Run
                 long row;
 #pragma omp atomic capture
                 row = queue++;
-                if (row >= s->batch) break;
-                runs[live] = (Run){row, start, 0};
+                if (row >= last) break;
+                runs[live] = (Run){row, back ? s->time - 1 : 0, 0};
                 live += next_run(s, &runs[live]);
             }
             if (!live) break;
             const int rows = rows_at_once(live);
             long steps = runs[0].left;
             for (int r = 1; r < rows; r++) steps = smaller(steps, runs[r].left);
-            advance(s, runs, rows, steps);
+            (back ? backward : forward)(s, runs, rows, steps);
             for (int r = rows - 1; r >= 0; r--) {
                 runs[r].left -= steps;
                 if (!runs[r].left && !next_run(s, &runs[r])) runs[r] = runs[--live];
@@ -207,31 +201,22 @@ static void scan_rows(const Scan *s, long start, bool next_run(const Scan *, Run
     }
 }
 
-/* Row B alone. */
-static void scan_shared(const Scan *s, long start, bool next_run(const Scan *, Run *),
-                        void advance(const Scan *, Run *, int, long))
-{
-    unsigned mode = flush_denormals();
-    Run run = {s->batch, start, 0};
-    while (next_run(s, &run)) advance(s, &run, 1, run.left);
-    restore(mode);
-}
-
-int kernel_version(void) { return VERSION; }
+int64_t kernel_version(void) { return VERSION; }
 
 /* Whether the scan can go over `rows`, the shared one included. */
-static bool fits(long rows, long time, long H, long used, long shared)
+static bool fits(long rows, long time, long H, long used, long shared, const uint8_t *mask)
 {
-    return 0 <= shared && shared <= 1 && shared <= rows && 0 <= time && padded(H) && 0 <= used && used <= H;
+    return 0 <= shared && shared <= 1 && shared <= rows && 0 <= time && padded(H) && 0 <= used && used <= H &&
+           (mask || !shared);
 }
 
-/* `words` is the number of rows of `projected`. With `shared`, one of the `rows` is that of the shared states, the last
-   one; with `only_last`, the others may lack the states that they share. */
+/* `words` is the number of rows of `projected`. With `shared`, the last of the `rows` is that of the shared states; with
+   `only_last`, the others may lack the states that they share. */
 Status tanh_scan_forward(long rows, long time, long H, long used, long words, long shared, long only_last,
                          const float *projected, const int64_t *positions, const float *weight, long stride_i,
                          long stride_j, const float *initial_state, const uint8_t *mask, float *states, int threads)
 {
-    if (!fits(rows, time, H, used, shared) || (shared && !mask) || (!positions && words != rows * time)) return MISFIT;
+    if (!fits(rows, time, H, used, shared, mask) || (!positions && words != rows * time)) return MISFIT;
     Scan s = {.batch = rows - shared, .time = time, .mask = mask, .shared = shared, .only_last = only_last};
     s.projected = projected;
     s.positions = positions;
@@ -239,8 +224,8 @@ Status tanh_scan_forward(long rows, long time, long H, long used, long words, lo
     s.states = states;
     s.weight = packed(weight, used, H, stride_j, stride_i);
     if (!s.weight.data) return NO_MEMORY;
-    if (shared) scan_shared(&s, 0, next_run_forward, forward);
-    scan_rows(&s, 0, next_run_forward, forward, threads);
+    if (shared) scan_rows(&s, false, s.batch, rows, 1);
+    scan_rows(&s, false, 0, s.batch, threads);
     free((float *)s.weight.data);
     return DONE;
 }
@@ -251,21 +236,21 @@ Status tanh_scan_backward(long rows, long time, long H, long used, long given, l
                           const float *weight, long stride_i, long stride_j, const float *states, const uint8_t *mask,
                           float *delta, float *carry, int threads)
 {
-    if (!fits(rows, time, H, used, shared) || (shared && !mask) || given < 0 || given > time) return MISFIT;
+    if (!fits(rows, time, H, used, shared, mask) || given < 0 || given > time) return MISFIT;
     Scan s = {.batch = rows - shared, .time = time, .mask = mask, .shared = shared, .states = (float *)states};
     s.gradient = gradient;
     s.given = given;
     s.delta = delta;
     s.carry = memset(carry, 0, 4 * rows * H);
     s.weight = packed(weight, used, H, stride_i, stride_j);
-    s.common = calloc(shared ? time * H : 1, 4);
-    const bool done = s.weight.data && s.common;
-    if (done) scan_rows(&s, time - 1, next_run_backward, backward, threads);
+    s.shared_gradient = calloc(shared ? time * H : 1, 4);
+    const bool done = s.weight.data && s.shared_gradient;
+    if (done) scan_rows(&s, true, 0, s.batch, threads);
     if (done && shared) {
-        sum_common(&s);
-        scan_shared(&s, time - 1, next_run_backward, backward);
+        sum_shared(&s);
+        scan_rows(&s, true, s.batch, rows, 1);
     }
-    free(s.common);
+    free(s.shared_gradient);
     free((float *)s.weight.data);
     return done ? DONE : NO_MEMORY;
 }
