@@ -115,7 +115,7 @@ def _words_digest(words: list[str]) -> str:
 
 def _write(folder: Path, encoded: EncodedReviews, key: dict[str, object]) -> None:
     """Write all or nothing: the folder gets its name only when it is complete."""
-    # mkdtemp's would be closed to all others, who may share the caches
+    # not mkdtemp, whose folders are closed to others who share the caches
     temporary = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
     digests = {}
     lock = ExitStack()
@@ -136,7 +136,7 @@ def _write(folder: Path, encoded: EncodedReviews, key: dict[str, object]) -> Non
         (temporary / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
         temporary.replace(folder)
     except OSError as error:
-        # another process that encoded the same reviews may have been faster, and its folder serves
+        # another process that encoded the same reviews may have been faster
         if not folder.is_dir():
             raise UserError(
                 f"the cache of encoded reviews cannot be written to {folder.parent} ({error}): make room there, or "
@@ -176,13 +176,13 @@ def _open(folder: Path, key: dict[str, object]) -> EncodedReviews | None:
     """The cache of ``key`` in ``folder``; None where there is none, or where it was damaged and is now removed.
 
     Raises:
-        UserError: it cannot be read, which says nothing about what it holds.
+        UserError: it cannot be read; then it is not removed.
     """
     try:
         return _read(folder, key) if folder.is_dir() else None
     except MemoryError:
         raise
-    # what is damaged ends json and numpy in whatever Python raises
+    # damaged files make json and numpy raise anything
     except Exception as error:
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             raise UserError(
@@ -208,7 +208,7 @@ def _read(folder: Path, key: dict[str, object]) -> EncodedReviews:
             path = folder / f"{name}_{part}.npy"
             if hashlib.sha256(_content(path)).hexdigest() != meta["sha256"][path.stem]:
                 raise ValueError(f"{path.name} has changed")
-            # only what is used is read; a plain array, since a memmap is slow to index
+            # memory-mapped, so that only used rows are read; a plain array, since np.memmap is slow to index
             arrays[part] = np.asarray(np.lib.format.open_memmap(path, mode="r"))
         split = splits[name] = Split(**arrays)
         size = len(split.labels)
@@ -216,7 +216,7 @@ def _read(folder: Path, key: dict[str, object]) -> EncodedReviews:
         expected["ids"] = ((size,), "uint64")
         if {part: (array.shape, array.dtype.name) for part, array in arrays.items()} != expected:
             raise ValueError(f"the arrays of {name} do not fit each other")
-        # C reads a row of the embedding for each
+        # the C kernel reads the embedding's row of every token
         if not size or split.tokens.max() >= len(vocabulary) or split.labels.max() > 1:
             raise ValueError(f"the arrays of {name} hold what is no review")
     return EncodedReviews(splits, vocabulary)

@@ -41,8 +41,8 @@ class BatchSampler(Sampler[np.ndarray]):
     With a seed, each epoch visits all positions in an order that depends on (seed, epoch) alone, so that a run
     resumed at an epoch boundary sees the same batches as one never interrupted. Without a seed, in order.
 
-    Several processes deal each batch out among them, so that they see together what one would see alone. (But a
-    last batch with fewer reviews than processes joins the one before it.)
+    Several processes share each batch: together they see the batches that one process would see. A last batch with
+    fewer reviews than processes joins the one before it.
 
     Args:
         size: number of reviews.

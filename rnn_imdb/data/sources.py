@@ -129,8 +129,8 @@ class AclImdbReviews:
     def fingerprint(self) -> str:
         """A digest of the archive's bytes (0.1 s for 84 MB), or of a folder's names and texts (2 s for 50,000).
 
-        It is computed once for an object, which stands for what is read later, and in a process once for files that
-        have not changed (0.2 s to see that of 50,000).
+        Computed once for an object, so that it does not change while the reviews are used, and once in a process for
+        files that have not changed (0.2 s to see that of 50,000).
         """
         if self._fingerprint is None:
             path = self._find()
@@ -208,7 +208,7 @@ class AclImdbReviews:
         for folder in (root / "aclImdb", root, root / "aclImdb" / "aclImdb", *half_of):
             if any((folder / half / name).is_dir() for half, name in product(HALVES, CLASSES)):
                 return folder
-        # hidden files, and what a killed download left, are nobody's
+        # beside hidden files, and what a killed download left
         found = sorted(path.name for path in root.iterdir() if not path.name.startswith((".", f"{self.ARCHIVE}.")))
         if found and not archive.is_file():
             raise UserError(
@@ -250,7 +250,7 @@ class AclImdbReviews:
                     # tarfile would keep a million headers in memory
                     archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue] the stubs leave it out
                     name = member.name.removeprefix("./").removeprefix("aclImdb/")
-                    # links, devices and names with ".." are no reviews, and nothing else is looked at
+                    # links, devices and names with ".." are passed over
                     if not member.isreg() or not _REVIEW.fullmatch(name):
                         continue
                     self._check_size(path, name, member.size)
@@ -262,7 +262,7 @@ class AclImdbReviews:
                     pass
         except UserError:
             raise
-        # headers made to confuse end tarfile in whatever Python raises
+        # malicious headers make tarfile raise anything
         except Exception as error:
             raise UserError(
                 f"{path} must be a complete .tar.gz archive of aclImdb, but reading it failed "

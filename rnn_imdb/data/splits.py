@@ -26,9 +26,9 @@ def split_reviews(
     """Divide each official half into splits, in equal parts from both classes.
 
     The official halves share no film, and within a class the up to 30 reviews of a film stand side by side. Reviews
-    that are drawn one by one therefore share their films, and with them names and plots, with the training split,
-    and are easier to classify than those of the test. By ``neighbours`` a split takes one run of each class, from a
-    place that is drawn; then they are harder, for a film's reviews of the other class may stay in training.
+    that are drawn one by one share their films, and with them names and plots, with the training split: they are
+    easier to classify than the test. ``neighbours`` takes one run of each class, from a random place. These reviews
+    are harder, for a film's reviews of the other class may stay in training.
 
     Args:
         reviews: all reviews.

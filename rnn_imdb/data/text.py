@@ -21,7 +21,7 @@ def _tokenizer() -> Callable[[str], list[str]]:
 
 
 def tokenize(text: str) -> list[str]:
-    """Split ``text`` as torchtext's ``basic_english`` does: lower case, punctuation apart, ``<br />`` dropped."""
+    """Split ``text`` as torchtext's ``basic_english`` does: lower case, punctuation as tokens, no ``<br />``."""
     return _tokenizer()(text)
 
 
@@ -86,31 +86,24 @@ def fit_length(indices: np.ndarray, length: int, padding: str, truncation: str) 
 def words_at(
     count: int, length: int, padding: str, truncation: str, *, first: int | None = None, last: int | None = None
 ) -> np.ndarray:
-    """Which word of a review of ``count`` the model reads at each step, (``length``,): 1 to ``count``, 0 for padding.
-
-    What cuts and pads the words of a review does the same to their numbers.
-    """
+    """Which of a review's ``count`` words is read at each step, (``length``,): 1 to ``count``, 0 for padding."""
     numbers = fit_length(np.arange(1, count + 1), length, padding, truncation)
     return keep_words(numbers[None], padding, first=first, last=last)[0]
 
 
 def keep_words(rows: np.ndarray, padding: str, *, first: int | None = None, last: int | None = None) -> np.ndarray:
-    """Padded ``rows`` (B, T) of reviews that had only their ``first`` or ``last`` words, padded on the same side.
+    """Padded ``rows`` (B, T) without all but their ``first`` or ``last`` words, padded on the same side.
 
     Raises:
         ValueError: both are given.
     """
     if first is not None and last is not None:
         raise ValueError(f"only one of first and last can be given, got {first} and {last}")
-    limit = last if first is None else first
-    if limit is None:
+    if first is None and last is None:
         return rows
-    steps = np.arange(rows.shape[1])
-    words = np.count_nonzero(rows != PAD_INDEX, axis=1)[:, None]  # (B, 1)
-    kept = np.minimum(words, limit)
-    # where the words of a row begin, before and after
-    began, begins = (len(steps) - words, len(steps) - kept) if padding == "pre" else (0 * words, 0 * words)
-    source = steps - begins + began + (words - kept if first is None else 0)  # (B, T)
-    moved = np.take_along_axis(rows, source.clip(0, len(steps) - 1), axis=1)
-    moved[(steps < begins) | (steps >= begins + kept)] = PAD_INDEX
-    return moved
+    real = rows != PAD_INDEX
+    numbers = np.cumsum(real, axis=1)  # of each word in its review, from 1
+    kept = real & (numbers <= first if last is None else numbers > numbers[:, -1:] - last)
+    # a stable sort moves the padding to its side
+    order = np.argsort(kept if padding == "pre" else ~kept, axis=1, kind="stable")
+    return np.take_along_axis(np.where(kept, rows, PAD_INDEX), order, axis=1)

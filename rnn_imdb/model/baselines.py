@@ -67,7 +67,7 @@ class ConvClassifier(Classifier):
         # an even width gives one window more than there are words
         windows = torch.relu(self.encoder(inputs.transpose(1, 2)))[:, :, : inputs.shape[1]]  # (B, H, T)
         if mask is not None:
-            # no ReLU is below zero
+            # zero cannot win: no ReLU is below it
             windows = windows.masked_fill(~mask[:, None], 0)
         return self.decide(windows.amax(dim=2))
 

@@ -77,7 +77,7 @@ class Classifier(nn.Module):
         return self.logits_from(self.embed(tokens), self.mask(tokens))
 
     def embed(self, tokens: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time embedding"]:
-        """x_1 .. x_T (B, T, E) of reviews (B, T); in training, with what is dropped."""
+        """x_1 .. x_T (B, T, E) of reviews (B, T); in training, with dropout."""
         tokens = drop_words(tokens, self.word_dropout, self.training)
         inputs = lookup(self.embedding.weight, tokens)
         if self.bigrams is not None:

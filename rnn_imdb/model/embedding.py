@@ -1,4 +1,4 @@
-"""From tokens to the vectors that an encoder reads: pairs of words, and the noise of a training."""
+"""From tokens to the vectors that an encoder reads: pairs of words, and dropout of words and of their components."""
 
 import numpy as np
 import torch
