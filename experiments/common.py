@@ -11,7 +11,6 @@ A study is a folder with ``study.py``, run as ``python -m experiments.NAME.study
 
 import argparse
 import contextlib
-import csv
 import io
 import re
 import subprocess
@@ -24,7 +23,7 @@ from rnn_imdb.common.console import draw_into_files
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import read_json, read_yaml, write_atomically
 from rnn_imdb.sweeps.report import markdown_table
-from rnn_imdb.sweeps.results import Job, Spread, read_jobs, spread
+from rnn_imdb.sweeps.results import Job, Spread, read_jobs, spread, write_rows
 
 # before a study imports what draws
 draw_into_files()
@@ -115,11 +114,7 @@ class Study:
 
     def write_rows(self, rows: Sequence[Mapping[str, Any]], name: str = "results.csv") -> None:
         """Write measurements as CSV, one row each."""
-        buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(self.output / name, buffer.getvalue().encode())
+        write_rows(rows, self.output / name)
 
     def write_table(self, header: Sequence[str], rows: Sequence[Sequence[Any]], name: str = "README.md") -> None:
         """Print a Markdown table, and put it between the marks of the document ``name`` beside the results."""

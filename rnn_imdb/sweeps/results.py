@@ -8,7 +8,7 @@ import os
 import stat
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -39,7 +39,7 @@ class Job:
     """One run folder."""
 
     folder: Path
-    # by dotted keys, with the reviews that were read; empty where it is damaged
+    # by dotted keys, with data.reviews, which tells its reviews from others; empty where it cannot be read
     config: dict[str, Any]
     # what metrics.json holds; empty unless the job finished
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -240,21 +240,23 @@ def rank_configurations(jobs: Sequence[Job]) -> list[Configuration]:
 
 
 def write_csv(jobs: Sequence[Job], path: Path) -> None:
-    """Write one row a job: folder, status, hyper-parameters, and figures as they are in ``metrics.json``.
-
-    Columns depend on nothing but the keys of the configurations; options of callbacks stand there where they vary.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
+    """Write one row a job: folder, status, hyper-parameters, options of callbacks that vary, and figures."""
     keys = [key for key in _in_order(key for job in jobs for key in job.config) if not key.startswith("callbacks.")]
     keys += [key for key in varied(jobs) if key not in keys]
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["folder", "status", *map(_cell, keys), *CSV_METRICS])
+    rows = []
     for job in jobs:
-        values = [_cell(job.config[key]) if key in job.config else "" for key in keys]
-        writer.writerow([_cell(job.name), job.status, *values, *(job.metrics.get(name, "") for name in CSV_METRICS)])
+        values = {_cell(key): _cell(job.config[key]) if key in job.config else "" for key in keys}
+        figures = {name: job.metrics.get(name, "") for name in CSV_METRICS}
+        rows.append({"folder": _cell(job.name), "status": job.status} | values | figures)
+    write_rows(rows, path)
+
+
+def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write CSV with the keys of the first row as its header; raises UserError where ``path`` cannot be written."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     write_atomically(path, buffer.getvalue().encode("utf-8", errors="replace"))
 
 

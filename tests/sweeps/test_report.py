@@ -367,7 +367,7 @@ def test_csv_is_never_half_written(tmp_path: Path) -> None:
 def test_csv_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "results.csv").mkdir()
     with pytest.raises(UserError, match=r"results\.csv must be writable, but it is not \(Is a directory\)"):
-        write_csv([], tmp_path / "results.csv")
+        write_csv([Job(tmp_path, {})], tmp_path / "results.csv")
     assert os.listdir(tmp_path) == ["results.csv"]  # noqa: PTH208 also hidden files
 
 
