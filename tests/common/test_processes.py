@@ -1,19 +1,24 @@
 """Several processes of one training, Slurm, and file systems without locks."""
 
 import errno
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import compose
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
+from test_quality import assert_same_quality
+from test_resume import curves
 
 from rnn_imdb.common import files as lock
 from rnn_imdb.common import processes
@@ -294,3 +299,24 @@ def test_signal_to_the_first_of_two_processes_ends_both(small_overrides: list[st
     assert err.count("python -m rnn_imdb.train resume=run") == 1
     assert "Traceback" not in err
     assert "deprecated" not in err
+
+
+def test_two_processes_train_as_one(small_overrides: list[str], tmp_path: Path, command: Callable[..., Any]) -> None:
+    options = [*small_overrides, "trainer.max_epochs=2", "trainer.log_every_n_steps=1", "data.batch_size=10"]
+    # of what callbacks put together; batches that two processes cannot halve
+    options += ["+callbacks.quality._target_=rnn_imdb.insight.callbacks.Quality", "data.evaluation_batch_size=7"]
+    environment = {"env": os.environ | {"OMP_NUM_THREADS": "1"}}
+    for name, extra in (("one", []), ("two", ["trainer=ddp"])):
+        done = command("train", *options, *extra, f"hydra.run.dir={name}", **environment)
+        assert done.returncode == 0, done.stderr
+        assert "Warning" not in done.stderr
+        assert "recommended" not in done.stderr
+        assert done.stdout.count("parameters:") == 1
+    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
+    for name, value in one.items():
+        if "/" in name:
+            assert two[name] == pytest.approx(value, rel=1e-4), name
+    alone, together = (curves(tmp_path / name)["train/loss_step"] for name in ("one", "two"))
+    assert [step for step, _ in alone] == [step for step, _ in together] == list(range(14))
+    np.testing.assert_allclose([value for _, value in together], [value for _, value in alone], rtol=1e-4)
+    assert_same_quality(tmp_path / "one", tmp_path / "two")

@@ -45,6 +45,20 @@ def test_only_the_last_batch_may_be_smaller(size: int, batch_size: int, seed: in
     assert 1 <= sizes[-1] <= batch_size
 
 
+@pytest.mark.parametrize("size", [1, 7, 64, 65, 66])
+@pytest.mark.parametrize("replicas", [1, 2, 3])
+def test_processes_together_see_each_review_once(size: int, replicas: int) -> None:
+    if size < replicas:
+        pytest.skip("fewer reviews than processes")
+    samplers = [BatchSampler(size, 8, 0, replicas=replicas, rank=rank) for rank in range(replicas)]
+    batches = list(zip(*samplers, strict=True))
+    assert sorted(np.concatenate([part for batch in batches for part in batch])) == list(range(size))
+    assert all(len(part) > 0 for batch in batches for part in batch)
+    if size % 8 >= replicas or size % 8 == 0:
+        alone = [set(batch) for batch in BatchSampler(size, 8, 0)]
+        assert [{i for part in batch for i in part} for batch in batches] == alone
+
+
 def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     orders = {}
     for seed, epoch in ((0, 0), (0, 1), (1, 0), (1, 1)):

@@ -1,4 +1,4 @@
-"""Sweeps: folders, what the same command does again, failures, launchers; and training in two processes."""
+"""Sweeps: their command line, folders, what the same command does again, failures and launchers."""
 
 import csv
 import json
@@ -13,19 +13,15 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 from conftest import compose, small_reviews, write_archive
 from omegaconf import OmegaConf
-from test_quality import assert_same_quality
-from test_resume import curves
 
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import locked
 from rnn_imdb.config import names as choices
 from rnn_imdb.config.compose import conf_folder
-from rnn_imdb.data.module import BatchSampler
 from rnn_imdb.sweeps import job
 from rnn_imdb.sweeps.command_line import prepare
 
@@ -52,23 +48,17 @@ def test_sweep_file_gives_axes_that_the_command_line_can_replace() -> None:
     assert prepared[-2:] == ["sweep.swept=[seed,model.state_dim,model.embedding_dim]", "sweep.jobs=18"]
 
 
-def test_sweep_file_may_lie_anywhere(tmp_path: Path) -> None:
-    file = tmp_path / "mine.yaml"
-    file.write_text("name: mine\naxes:\n  data: aclimdb\n  seed: 0,1\n")
-    assert prepare([f"sweep={file}", "test=false"]) == [
-        *("--multirun", "sweep.name=mine", "test=false", "data=aclimdb", "seed=0,1"),
-        *("sweep.swept=[seed]", "sweep.jobs=2"),
-    ]
-
-
 @pytest.mark.parametrize("spelling", ["./mine.yaml", "a//../mine.yaml", "~/mine.yaml", "'mine.yaml'", "{}/mine.yaml"])
-def test_sweep_file_may_be_spelled_in_any_way(spelling: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sweep_file_may_lie_anywhere_and_be_spelled_in_any_way(
+    spelling: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a").mkdir()
-    (tmp_path / "mine.yaml").write_text("name: mine\naxes:\n  seed: 0,1\n")
-    assert prepare(["sweep=capacity", f"sweep={spelling.format(tmp_path)}"]) == [
-        *("--multirun", "sweep.name=mine", "seed=0,1", "sweep.swept=[seed]", "sweep.jobs=2")
+    (tmp_path / "mine.yaml").write_text("name: mine\naxes:\n  data: aclimdb\n  seed: 0,1\n")
+    assert prepare(["sweep=capacity", f"sweep={spelling.format(tmp_path)}", "test=false"]) == [
+        *("--multirun", "sweep.name=mine", "test=false", "data=aclimdb", "seed=0,1"),
+        *("sweep.swept=[seed]", "sweep.jobs=2"),
     ]
 
 
@@ -328,38 +318,3 @@ def test_sweep_refuses_what_no_job_can_do(override: str, small_overrides: list[s
     assert done.returncode == 2
     assert done.stderr.startswith("error: a ")
     assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize("size", [1, 7, 64, 65, 66])
-@pytest.mark.parametrize("replicas", [1, 2, 3])
-def test_processes_together_see_each_review_once(size: int, replicas: int) -> None:
-    if size < replicas:
-        pytest.skip("fewer reviews than processes")
-    samplers = [BatchSampler(size, 8, 0, replicas=replicas, rank=rank) for rank in range(replicas)]
-    batches = list(zip(*samplers, strict=True))
-    assert sorted(np.concatenate([part for batch in batches for part in batch])) == list(range(size))
-    assert all(len(part) > 0 for batch in batches for part in batch)
-    if size % 8 >= replicas or size % 8 == 0:
-        alone = [set(batch) for batch in BatchSampler(size, 8, 0)]
-        assert [{i for part in batch for i in part} for batch in batches] == alone
-
-
-def test_two_processes_train_as_one(small_overrides: list[str], tmp_path: Path, command: Command) -> None:
-    options = [*small_overrides, "trainer.max_epochs=2", "trainer.log_every_n_steps=1", "data.batch_size=10"]
-    # of what callbacks put together; batches that two processes cannot halve
-    options += ["+callbacks.quality._target_=rnn_imdb.insight.callbacks.Quality", "data.evaluation_batch_size=7"]
-    environment = {"env": os.environ | {"OMP_NUM_THREADS": "1"}}
-    for name, extra in (("one", []), ("two", ["trainer=ddp"])):
-        done = command("train", *options, *extra, f"hydra.run.dir={name}", **environment)
-        assert done.returncode == 0, done.stderr
-        assert "Warning" not in done.stderr
-        assert "recommended" not in done.stderr
-        assert done.stdout.count("parameters:") == 1
-    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
-    for name, value in one.items():
-        if "/" in name:
-            assert two[name] == pytest.approx(value, rel=1e-4), name
-    alone, together = (curves(tmp_path / name)["train/loss_step"] for name in ("one", "two"))
-    assert [step for step, _ in alone] == [step for step, _ in together] == list(range(14))
-    np.testing.assert_allclose([value for _, value in together], [value for _, value in alone], rtol=1e-4)
-    assert_same_quality(tmp_path / "one", tmp_path / "two")
