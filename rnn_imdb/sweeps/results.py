@@ -106,10 +106,9 @@ def read_jobs(folder: Path) -> list[Job]:
     Raises:
         UserError: ``folder`` is not there or holds no run. A job that cannot be read is no error: it is ``damaged``.
     """
-    if _is_run(folder):
-        return [_read_job(folder)]
     try:
-        jobs = sorted((_read_job(child) for child in folder.iterdir() if _is_run(child)), key=lambda job: job.name)
+        runs = [child for child in folder.iterdir() if _is_run(child)]
+        jobs = sorted(map(_read_job, [folder] if _is_run(folder) else runs), key=lambda job: job.name)
         problem = "has none"
     except OSError as error:
         jobs, problem = [], f"cannot be read ({error.strerror})"

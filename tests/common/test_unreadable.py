@@ -80,12 +80,13 @@ def test_folder_whose_links_nobody_sees_is_written_to_by_nobody(mode: int, tmp_p
         refuse_links(tmp_path / "run")
 
 
+@pytest.mark.parametrize("part", ["home", "home/sweep"])
 def test_report_on_what_may_not_be_read_is_one_line(
-    tmp_path: Path, closed: Closed, capsys: pytest.CaptureFixture[str]
+    part: str, tmp_path: Path, closed: Closed, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_run(tmp_path / "home" / "sweep" / "job", 0.8)
-    closed(tmp_path / "home")
-    with ending_in_a_line(capsys, r"must be readable and writable, but .*sweep is not \(Permission denied\)"):
+    closed(tmp_path / part)
+    with ending_in_a_line(capsys, r"a sweep folder must hold .*sweep cannot be read \(Permission denied\)"):
         report.main([str(tmp_path / "home" / "sweep")])
 
 
