@@ -7,7 +7,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from rnn_imdb.common.errors import UserError
-from rnn_imdb.config.compose import check
+from rnn_imdb.config.checks import check
 from rnn_imdb.config.hydra import run_hydra
 
 # options of one measurement alone

@@ -12,8 +12,8 @@ from rnn_imdb.common.console import as_command
 from rnn_imdb.common.files import CONFIG, METRICS, relative
 from rnn_imdb.common.interrupts import Interrupted
 from rnn_imdb.common.processes import is_leader
+from rnn_imdb.config.checks import check
 from rnn_imdb.config.command_line import pasted
-from rnn_imdb.config.compose import check
 from rnn_imdb.config.hydra import leave_nothing, run_hydra
 from rnn_imdb.sweeps import command_line, job
 from rnn_imdb.training import resume

@@ -35,7 +35,8 @@ INSIGHT = [f"insight.{name}" for name in ("explanation", "forgetting", "quality"
 TENSOR_MODULES = [f"rnn_imdb.{name}" for name in (*SCANS, *MODEL, *INSIGHT)]
 _hook = install_import_hook(TENSOR_MODULES, "beartype.beartype")
 
-from rnn_imdb.config import compose as config  # noqa: E402 after the hook
+from rnn_imdb.config.checks import check  # noqa: E402 after the hook
+from rnn_imdb.config.compose import conf_root, register  # noqa: E402 after the hook
 from rnn_imdb.scan import native  # noqa: E402
 
 # nothing here is a matter of time: machines are shared
@@ -74,11 +75,10 @@ def small_reviews(per_class: int = REVIEWS_PER_CLASS) -> dict[str, bytes]:
 
 def compose(name: str, *overrides: str) -> DictConfig:
     """The checked configuration that a command would get."""
-    config.register()
-    folder = config.conf_folder()
-    with initialize_config_dir(str(folder / name if (folder / name).is_dir() else folder), version_base="1.3"):
+    register()
+    with initialize_config_dir(str(conf_root(name)), version_base="1.3"):
         composed = hydra_compose(name, overrides=list(overrides))
-    config.check(composed)
+    check(composed)
     return composed
 
 

@@ -9,11 +9,11 @@ from typing import Any, ClassVar, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import ConfigCompositionException, HydraException
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException, ValidationError
+from omegaconf.errors import OmegaConfBaseException
 
 from rnn_imdb.common.console import as_command
 from rnn_imdb.common.errors import UserError, fail, is_out_of_memory, unusable
@@ -21,9 +21,9 @@ from rnn_imdb.common.files import CONFIG, LOCK, VERSIONS, locked
 from rnn_imdb.common.interrupts import Interrupted, ignore_signals, interruptible
 from rnn_imdb.common.processes import is_leader
 from rnn_imdb.config import command_line
-from rnn_imdb.config import compose as config
+from rnn_imdb.config.compose import conf_root, register
+from rnn_imdb.config.explain import explain
 from rnn_imdb.config.help import help_text
-from rnn_imdb.config.schema import SCHEMAS, option_names, rule_of
 
 # what a command's need of memory grows with
 _MEMORY = {
@@ -39,15 +39,17 @@ def run_hydra(
 ) -> None:
     """Compose the configuration ``name`` and give it to ``task``; end the process where that fails.
 
-    ``prepare`` makes of what the user typed what Hydra can read.
-
     A :class:`UserError` and a configuration that Hydra refuses are printed without a traceback.
+
+    Args:
+        prepare: makes what Hydra can read of what the user typed.
     """
+    root = conf_root(name)
     if {"-h", "--help"} & set(sys.argv[1:]):
-        print(help_text(_root(name), name))
+        print(help_text(root, name))
         return
     sys.argv[1:] = prepare(sys.argv[1:])
-    config.register()
+    register()
 
     def refusing(composed: DictConfig) -> None:
         if HydraConfig.get().job.chdir:
@@ -58,7 +60,7 @@ def run_hydra(
             _refuse(str(error), error.exit_code)
         except OmegaConfBaseException as error:
             # an interpolation is resolved only where its value is read
-            _refuse(_explain(error, name), 2)
+            _refuse(explain(error, name), 2)
         except (MemoryError, RuntimeError, OSError) as error:
             if not is_out_of_memory(error):
                 if isinstance(error, OSError):
@@ -74,14 +76,14 @@ def run_hydra(
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         with interruptible():
-            hydra.main(version_base="1.3", config_path=str(_root(name)), config_name=name)(refusing)()
+            hydra.main(version_base="1.3", config_path=str(root), config_name=name)(refusing)()
     except SystemExit as end:
         # a launcher's worker refuses in a process of its own
         if end.code in (1, 2):
             leave_nothing()
         raise
     except (HydraException, OmegaConfBaseException) as error:
-        _refuse(_explain(error, name), 2)
+        _refuse(explain(error, name), 2)
     except OSError as error:
         _refuse(f"{unusable(error)} run folder with hydra.run.dir, a sweep's with hydra.sweep.dir", 1)
     except ValueError as error:
@@ -98,12 +100,6 @@ def run_hydra(
             remedy = f"to continue:\n  {interrupt.remedy}" if interrupt.remedy else "give the same command again"
             print(f"\ninterrupted; {remedy}", file=sys.stderr)
         raise SystemExit(interrupt.exit_code) from None
-
-
-def _root(name: str) -> Path:
-    """The folder of the configuration ``name``: evaluation has data groups of its own."""
-    folder = config.conf_folder()
-    return folder / name if (folder / name).is_dir() else folder
 
 
 # what Hydra and a run write down before anything is trained
@@ -147,24 +143,3 @@ def leave_nothing() -> None:
 def _refuse(message: str, code: int) -> NoReturn:
     leave_nothing()
     fail(message, code)
-
-
-def _explain(error: Exception, command: str = "train") -> str:
-    """What Hydra refused in a configuration of ``command``, with the rule and the valid names where they are known."""
-    cause = error.__cause__ if isinstance(error, ConfigCompositionException) else error
-    key = getattr(cause, "full_key", None)
-    schema = getattr(cause, "object_type", None)
-    names = option_names(schema)
-    if key and names:
-        name = key.rpartition(".")[2]
-        if name not in names:
-            return config.unknown_key(key, names, option_names(SCHEMAS[command]))
-        rule = rule_of(schema, name)
-        problem = str(cause).splitlines()[0]
-        return f"{key} must be {rule.text}: {problem}" if rule else f"{key}: {problem}"
-    if key and isinstance(cause, ValidationError):
-        return f"{key}: {str(cause).splitlines()[0]}"
-    lines = [line for line in str(error).splitlines() if "See https://hydra.cc" not in line]
-    # the search path says nothing about the option
-    text = "\n".join(lines).split("Config search path:")[0].strip()
-    return text.replace("\n\n", "\n")

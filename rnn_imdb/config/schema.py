@@ -234,27 +234,13 @@ class EvaluateConfig:
     accelerator: str = MISSING
 
 
-# what an evaluation may change about the data of the training, each with the same rule
-EVALUATION_DATA = (
-    "source",
-    "root",
-    "reviews_per_class",
-    "cache_dir",
-    "split_seed",
-    "split_by",
-    "sequence_length",
-    "padding",
-    "truncation",
-    "first_words",
-    "last_words",
-    "evaluation_batch_size",
-)
+# what an evaluation may change about the data of the training, each with the same rule; null changes nothing
 EvaluationDataConfig = make_dataclass(
     "EvaluationDataConfig",
     [
         (item.name, item.type | None, field(default=MISSING, metadata={**item.metadata, "null": True}))  # pyright: ignore[reportOperatorIssue] no type is a text here
         for item in fields(DataConfig)
-        if item.name in EVALUATION_DATA
+        if item.name not in ("vocabulary_size", "batch_size")
     ],
 )
 
@@ -294,16 +280,6 @@ SCHEMAS = {
 
 # what an earlier version knew, with the value that had no effect
 REMOVED = {"model": {"bigram_buckets": 0}}
-
-
-def without_removed(saved: dict[str, Any]) -> dict[str, Any]:
-    """A saved configuration without options that are gone, where they had no effect."""
-    return {
-        group: {name: value for name, value in options.items() if REMOVED[group].get(name, ...) != value}
-        if group in REMOVED
-        else options
-        for group, options in saved.items()
-    }
 
 
 def later_options() -> dict[str, dict[str, Any]]:

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rnn_imdb.common.console import as_command, one_line
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import CONFIG, ERROR, Busy, refuse_links, write_atomically
-from rnn_imdb.config.compose import check, check_values
+from rnn_imdb.config.checks import check, check_values
 from rnn_imdb.config.identity import digest, reviews
 from rnn_imdb.sweeps.leaderboard import leaderboard
 from rnn_imdb.sweeps.results import read_jobs, write_csv

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import find_checkpoint, write_atomically
-from rnn_imdb.config.compose import check, restore
+from rnn_imdb.config.checks import check
+from rnn_imdb.config.compose import restore
 from rnn_imdb.data.text import Vocabulary
 from rnn_imdb.model import make_classifier
 from rnn_imdb.model.classifier import Classifier

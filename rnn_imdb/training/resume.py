@@ -10,7 +10,8 @@ from omegaconf.errors import OmegaConfBaseException
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import CONFIG, GROWING, LAST, expand, is_held, read_yaml
 from rnn_imdb.common.processes import is_leader
-from rnn_imdb.config.compose import check, restore
+from rnn_imdb.config.checks import check
+from rnn_imdb.config.compose import restore
 from rnn_imdb.config.foreign import check_objects
 from rnn_imdb.config.identity import EPOCHS, WITHOUT_EFFECT, looks_on, options, reviews
 from rnn_imdb.training.outcome import finished, recorded_reviews

@@ -8,20 +8,20 @@ from typing import Any
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
+from conftest import compose
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rnn_imdb.common.errors import UserError
-from rnn_imdb.config import compose as config
-from rnn_imdb.config import hydra as cli
 from rnn_imdb.config import names as choices
 from rnn_imdb.config import schema
+from rnn_imdb.config.compose import conf_folder, conf_root
+from rnn_imdb.config.explain import SYNONYMS, explain
 from rnn_imdb.config.help import help_text
 from rnn_imdb.train import in_short
 
-CONF = config.conf_folder()
+CONF = conf_folder()
 TRAIN_GROUPS = [path for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name not in ("base", "evaluate")]
 EVALUATE_GROUPS = sorted((CONF / "evaluate" / "data").glob("*.yaml"))
 LAUNCHERS = sorted((CONF / "hydra" / "launcher").glob("*.yaml"))
@@ -30,14 +30,10 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 def composed(name: str, *overrides: str) -> DictConfig:
     """What the command ``name`` would work with; its errors as the command explains them."""
-    config.register()
     try:
-        with initialize_config_dir(str(cli._root(name)), version_base="1.3"):
-            result = compose(name, list(overrides))
-        config.check(result)
+        return compose(name, *overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(cli._explain(error, name)) from error
-    return result
+        raise UserError(explain(error, name)) from error
 
 
 def group_and_option(path: Path) -> str:
@@ -344,7 +340,7 @@ def test_what_a_command_does_not_have_is_no_hint(name: str, key: str) -> None:
 
 def test_every_synonym_stands_for_an_option() -> None:
     known = composed("train", "optimizer=adam")
-    assert all(OmegaConf.select(known, key, default=...) is not ... for key in config._SYNONYMS.values())
+    assert all(OmegaConf.select(known, key, default=...) is not ... for key in SYNONYMS.values())
 
 
 def test_a_run_that_goes_on_takes_its_data_along() -> None:
@@ -389,14 +385,14 @@ def options(node: Any) -> Iterator[str]:
 
 @pytest.mark.parametrize("name", ["train", "evaluate"])
 def test_help_names_every_option(name: str) -> None:
-    text = help_text(cli._root(name), name)
+    text = help_text(conf_root(name), name)
     result = composed("train") if name == "train" else composed("evaluate", "checkpoint=run")
     assert [key for key in options(result) if not re.search(rf"^ *{key}[:=]", text, re.MULTILINE)] == []
 
 
 @pytest.mark.parametrize("name", ["train", "evaluate", "benchmark"])
 def test_help_says_what_every_option_means(name: str) -> None:
-    lines = help_text(cli._root(name), name).splitlines()
+    lines = help_text(conf_root(name), name).splitlines()
     options = [line for line in lines if re.match(r" *(?!usage)\w+: +\S", line) and "_target_" not in line]
     assert len(options) > 10
     assert [line for line in options if "  # " not in line] == []
@@ -404,14 +400,14 @@ def test_help_says_what_every_option_means(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["train", "evaluate"])
 def test_help_names_every_choice_of_a_group(name: str) -> None:
-    text = help_text(cli._root(name), name)
+    text = help_text(conf_root(name), name)
     for path in TRAIN_GROUPS if name == "train" else EVALUATE_GROUPS:
         assert f"\n  # {path.stem}: " in text
 
 
 @pytest.mark.parametrize("name", ["train", "evaluate"])
 def test_help_fits_80_columns(name: str) -> None:
-    assert [line for line in help_text(cli._root(name), name).splitlines() if len(line) > 80] == []
+    assert [line for line in help_text(conf_root(name), name).splitlines() if len(line) > 80] == []
 
 
 @pytest.mark.parametrize(

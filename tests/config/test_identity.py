@@ -9,7 +9,8 @@ from conftest import compose, forget_later_options, small_reviews, write_archive
 from omegaconf import OmegaConf
 from test_report import write_config, write_run
 
-from rnn_imdb.config.compose import check, restore
+from rnn_imdb.config.checks import check
+from rnn_imdb.config.compose import restore
 from rnn_imdb.config.identity import digest, options, reviews
 from rnn_imdb.sweeps.results import rank_configurations, read_jobs, varied
 from rnn_imdb.training.outcome import finished

@@ -1,0 +1,88 @@
+"""Why an option is refused: its rule, the valid names, and what a mistyped one may have meant."""
+
+import difflib
+from collections.abc import Sequence
+
+from hydra.errors import ConfigCompositionException
+from omegaconf.errors import ValidationError
+
+from rnn_imdb.config.lightning_options import NOT_PASSED_ON, PASSED_ON
+from rnn_imdb.config.schema import SCHEMAS, TrainConfig, option_names, rule_of
+
+# what others call an option
+SYNONYMS = {
+    "lr": "optimizer.learning_rate",
+    **dict.fromkeys(("wd", "l2"), "optimizer.weight_decay"),
+    **dict.fromkeys(("epoch", "epochs", "num_epochs", "n_epochs"), "trainer.max_epochs"),
+    **dict.fromkeys(("hidden_dim", "hidden_size", "units"), "model.state_dim"),
+    **dict.fromkeys(("embed_dim", "embedding_size"), "model.embedding_dim"),
+    **dict.fromkeys(("vocab_size", "max_features"), "data.vocabulary_size"),
+    **dict.fromkeys(("max_len", "max_length", "maxlen"), "data.sequence_length"),
+    **dict.fromkeys(("grad_clip", "clip"), "trainer.gradient_clip_val"),
+    "patience": "callbacks.early_stopping.patience",
+}
+# the groups whose options are not those of the schema of that name alone
+_SCHEMAS = {"optimizer": ("rmsprop", "adam", "sgd")}
+
+
+def explain(error: Exception, command: str = "train") -> str:
+    """What Hydra refused in a configuration of ``command``, with the rule and the valid names where they are known."""
+    cause = error.__cause__ if isinstance(error, ConfigCompositionException) else error
+    key = getattr(cause, "full_key", None)
+    schema = getattr(cause, "object_type", None)
+    names = option_names(schema)
+    if key and (names or isinstance(cause, ValidationError)):
+        name = key.rpartition(".")[2]
+        if names and name not in names:
+            return unknown_key(key, names, option_names(SCHEMAS[command]))
+        rule = rule_of(schema, name) if names else None
+        problem = str(cause).splitlines()[0]
+        return f"{key} must be {rule.text}: {problem}" if rule else f"{key}: {problem}"
+    lines = [line for line in str(error).splitlines() if "See https://hydra.cc" not in line]
+    # the search path says nothing about the option
+    text = "\n".join(lines).split("Config search path:")[0].strip()
+    return text.replace("\n\n", "\n")
+
+
+def unknown_key(key: str, valid: list[str], top: Sequence[str] = ()) -> str:
+    """The text of an error about a key that does not exist, or that only Lightning's Trainer knows.
+
+    Args:
+        key: what was given.
+        valid: the names where it was looked for.
+        top: the names at the top of the configuration; default: those of ``train``.
+    """
+    prefix, _, name = key.rpartition(".")
+    if prefix == "trainer" and name in NOT_PASSED_ON:
+        return f"{key} cannot be given: {NOT_PASSED_ON[name]}"
+    if prefix == "trainer" and name in PASSED_ON:
+        return f"{key} is an argument of Lightning's Trainer, which takes a plus sign: +{key}=VALUE"
+    where = f"{prefix} has" if prefix else "there are"
+    groups = (top or option_names(TrainConfig)) if prefix else valid
+    near = [f"{prefix}.{each}" if prefix else each for each in difflib.get_close_matches(name, valid, n=1)]
+    # another file of the group may have the option itself
+    found = [each for each in _meant(name, groups, near) if each != key]
+    hint = f"; did you mean {' or '.join(found[:3])}?" if found else ""
+    return f"there is no option {key}: {where} {', '.join(valid)}{hint}"
+
+
+def _meant(name: str, groups: Sequence[str], near: list[str]) -> list[str]:
+    """Options that ``name`` may stand for: of that name, else what others call so, else ``near``, else alike."""
+    schemas = _SCHEMAS | ({"data": ("evaluation_data",)} if "checkpoint" in groups else {})
+    options = {group: group for group in groups} | {
+        f"{group}.{option}": option
+        for group in groups
+        for schema in schemas.get(group, (group,))
+        for option in option_names(SCHEMAS.get(schema))
+    }
+    # an option of a callback, whose names are the user's, is known by its group
+    synonym = SYNONYMS.get(name, "")
+    known = synonym in options or (synonym.startswith("callbacks.") and "callbacks" in groups)
+    alike = difflib.get_close_matches(name, options.values(), n=1)
+    return (
+        [key for key, option in options.items() if option == name]
+        or ([synonym] if known else [])
+        or near
+        or [key for key, option in options.items() if name in option.split("_")]
+        or [key for key, option in options.items() if option in alike]
+    )
