@@ -1,11 +1,13 @@
 """The recurrence of the RNN over a whole sequence: one function for each kind of input, several backends."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rnn_imdb.scan import fused
-from rnn_imdb.scan.backends import BACKENDS, Case, Unsupported, choose_backend, load_scan
+from rnn_imdb.scan.backends import BACKENDS, Case, Unsupported, choose_backend
 from rnn_imdb.scan.fused import lookup, project_inputs
 
 __all__ = [
@@ -13,7 +15,6 @@ __all__ = [
     "Case",
     "Unsupported",
     "choose_backend",
-    "linear_scan",
     "lookup",
     "project_inputs",
     "scan_tokens",
@@ -29,6 +30,7 @@ def tanh_scan(
     mask: Bool[Tensor, "batch time"] | None = None,
     backend: str = "auto",
     *,
+    linear: bool = False,
     only_last: bool = False,
 ) -> Float[Tensor, "batch steps state"]:
     """All states of a tanh recurrence,
@@ -41,6 +43,8 @@ def tanh_scan(
         initial_state: h_0, (B, H).
         mask: True at real steps, (B, T); None means that all are real.
         backend: a name in ``BACKENDS``, or ``auto`` for the fastest that supports this case.
+        linear: whether to leave out the tanh. Where W has eigenvalues outside the unit circle, long sequences may then
+            overflow to inf.
         only_last: whether h_T is all that is wanted; the C kernel then makes no gradient for the other states.
 
     Returns:
@@ -50,51 +54,12 @@ def tanh_scan(
         ValueError: a shape, dtype or device does not fit the others.
         Unsupported: the backend has no code for this case.
     """
-    return _scan(projected, weight, initial_state, mask, backend, only_last, linear=False)
-
-
-def linear_scan(
-    projected: Float[Tensor, "batch time state"],
-    weight: Float[Tensor, "state state"],
-    initial_state: Float[Tensor, "batch state"],
-    mask: Bool[Tensor, "batch time"] | None = None,
-    backend: str = "auto",
-    *,
-    only_last: bool = False,
-) -> Float[Tensor, "batch steps state"]:
-    """All states of a linear recurrence, with arguments, result and errors of :func:`tanh_scan`,
-
-        h_t = projected_t + W h_{t-1}        h_t = h_{t-1} where ``mask`` is False
-
-    With eigenvalues of W outside the unit circle long sequences may overflow to inf.
-    """
-    return _scan(projected, weight, initial_state, mask, backend, only_last, linear=True)
-
-
-def _scan(
-    projected: Tensor,
-    weight: Tensor,
-    initial_state: Tensor,
-    mask: Tensor | None,
-    backend: str,
-    only_last: bool,
-    *,
-    linear: bool,
-) -> Tensor:
-    _check_steps("projected", projected)
-    B, T, H = projected.shape
-    dtype = projected.dtype
-    _check(
-        projected.device,
-        weight=(weight, dtype, (H, H)),
-        initial_state=(initial_state, dtype, (B, H)),
-        mask=(mask, torch.bool, (B, T)),
-    )
-    backend = choose_backend(backend, Case(projected.device, dtype, H, mask is not None, linear))
+    B, T, H = _sizes("projected", projected)
+    _check(projected, weight=(weight, H, H), initial_state=(initial_state, B, H), mask=(mask, B, T))
+    backend = choose_backend(backend, Case(projected.device, projected.dtype, H, mask is not None, linear))
     if backend == "cpu":
         return fused.scan(projected, weight, initial_state, mask, only_last=only_last)
-    options = {"linear": True} if linear else {}
-    states = load_scan(backend)(projected, weight, initial_state, mask, **options)
+    states = BACKENDS[backend].scan(projected, weight, initial_state, mask, **({"linear": True} if linear else {}))
     return states[:, -1:] if only_last else states
 
 
@@ -109,39 +74,26 @@ def scan_vectors(
     linear: bool = False,
     only_last: bool = False,
 ) -> Float[Tensor, "batch steps state"]:
-    """``tanh_scan`` of p_t = W_x x_t + b, or ``linear_scan``.
+    """``tanh_scan`` of p_t = W_x x_t + b, with its other arguments, result and errors.
 
     Args:
         inputs: x_1 .. x_T, (B, T, E).
         A: recurrent weights W beside input weights W_x, (H, H + E).
         bias: b, (H,), or None.
         initial_state: h_0, (B, H); None stands for zeros.
-        mask, backend, only_last: as for ``tanh_scan``.
-        linear: whether the recurrence is linear.
-
-    Raises:
-        ValueError: a shape, dtype or device does not fit the others.
-        Unsupported: the backend has no code for this case.
     """
-    _check_steps("inputs", inputs)
-    (B, T, E), H, dtype = inputs.shape, len(A), inputs.dtype
-    _check(
-        inputs.device,
-        A=(A, dtype, (H, H + E)),
-        bias=(bias, dtype, (H,)),
-        initial_state=(initial_state, dtype, (B, H)),
-        mask=(mask, torch.bool, (B, T)),
-    )
+    (B, T, E), H = _sizes("inputs", inputs), len(A)
+    _check(inputs, A=(A, H, H + E), bias=(bias, H), initial_state=(initial_state, B, H), mask=(mask, B, T))
     if initial_state is None:
         initial_state = inputs.new_zeros(B, H)
-    backend = choose_backend(backend, Case(inputs.device, dtype, H, mask is not None, linear))
+    backend = choose_backend(backend, Case(inputs.device, inputs.dtype, H, mask is not None, linear))
     # of one split, since autograd would pad and add up the gradients of two slices
     weight, input_weight = A.split([H, E], dim=1)
     if backend == "cpu":
         return fused.scan(inputs, weight, initial_state, mask, input_weight, bias, only_last=only_last)
     # under autocast the product may come in a shorter dtype than the recurrence runs in
-    projected = project_inputs(inputs, input_weight, bias).to(dtype)
-    return _scan(projected, weight, initial_state, mask, backend, only_last, linear=linear)
+    projected = project_inputs(inputs, input_weight, bias).to(inputs.dtype)
+    return tanh_scan(projected, weight, initial_state, mask, backend, linear=linear, only_last=only_last)
 
 
 def scan_tokens(
@@ -161,29 +113,18 @@ def scan_tokens(
     Args:
         tokens: words, (B, T).
         embedding: a vector x for each word, (V, E).
-        padding_index: the token that many rows begin with. Its states are computed once for all of them; the result
-            is the same whichever token is named.
-        A, bias, mask, backend, linear, only_last: as for :func:`scan_vectors`.
+        padding_index: the token that many rows begin with. Its states are computed once for all of them; which token is
+            named changes no result.
 
     Raises:
         IndexError: a token is outside the vocabulary.
-        ValueError: a shape, dtype or device does not fit the others.
-        Unsupported: the backend has no code for this case.
     """
-    if tokens.ndim != 2 or 0 in tokens.shape or tokens.dtype not in (torch.int64, torch.int32):
-        raise ValueError(
-            f"tokens must be integers of a shape (B, T) without zeros, got {tokens.dtype} {tuple(tokens.shape)}"
-        )
-    (B, T), E, H, dtype = tokens.shape, embedding.shape[-1], len(A), embedding.dtype
-    _check(
-        embedding.device,
-        tokens=(tokens, tokens.dtype, (B, T)),
-        embedding=(embedding, dtype, (len(embedding), E)),
-        A=(A, dtype, (H, H + E)),
-        bias=(bias, dtype, (H,)),
-        mask=(mask, torch.bool, (B, T)),
-    )
-    backend = choose_backend(backend, Case(embedding.device, dtype, H, mask is not None, linear))
+    if tokens.ndim != 2 or tokens.dtype not in (torch.int64, torch.int32):
+        raise ValueError(f"tokens must be integers of a shape (B, T), got {tokens.dtype} {tuple(tokens.shape)}")
+    (B, T), E, H = tokens.shape, embedding.shape[-1], len(A)
+    shapes = {"embedding": (embedding, len(embedding), E), "A": (A, H, H + E), "bias": (bias, H), "mask": (mask, B, T)}
+    _check(embedding, tokens=(tokens, B, T), **shapes)
+    backend = choose_backend(backend, Case(embedding.device, embedding.dtype, H, mask is not None, linear))
     if backend != "cpu":
         inputs = lookup(embedding, tokens)
         return scan_vectors(inputs, A, bias, None, mask, backend, linear=linear, only_last=only_last)
@@ -191,21 +132,27 @@ def scan_tokens(
     return fused.scan_tokens(tokens, embedding, weight, input_weight, bias, mask, padding_index, only_last=only_last)
 
 
-def _check_steps(name: str, x: Tensor) -> None:
+def _sizes(name: str, x: Tensor) -> torch.Size:
+    """The three sizes of a floating tensor. Otherwise, or where one is 0, ValueError."""
     if x.ndim != 3 or 0 in x.shape or not x.is_floating_point():
         raise ValueError(
             f"{name} must be of a floating dtype and of a shape (batch, time, size) without zeros, "
             f"got {x.dtype} of shape {tuple(x.shape)}"
         )
+    return x.shape
 
 
-def _check(device: torch.device, **arguments: tuple[Tensor | None, torch.dtype, tuple[int, ...]]) -> None:
-    """Raise ValueError unless each tensor lies on ``device``, has the dtype and shape beside it, and is not empty."""
-    for name, (tensor, dtype, shape) in arguments.items():
+def _check(like: Tensor, **arguments: Any) -> None:
+    """Raise ValueError unless each tensor has the shape that follows it, without zeros, and dtype and device of `like`.
+
+    Masks are bool; tokens have any dtype.
+    """
+    for name, (tensor, *shape) in arguments.items():
         if tensor is None:
             continue
-        if (tensor.dtype, tuple(tensor.shape), tensor.device) != (dtype, shape, device) or 0 in shape:
+        dtype = {"mask": torch.bool, "tokens": tensor.dtype}.get(name, like.dtype)
+        if (tensor.dtype, list(tensor.shape), tensor.device) != (dtype, shape, like.device) or 0 in shape:
             raise ValueError(
-                f"{name} must be {dtype} of shape {shape}, without zeros, on {device} beside the other arguments, got "
-                f"{tensor.dtype} of shape {tuple(tensor.shape)} on {tensor.device}"
+                f"{name} must be {dtype} of shape {tuple(shape)}, without zeros, on {like.device} beside the other "
+                f"arguments, got {tensor.dtype} of shape {tuple(tensor.shape)} on {tensor.device}"
             )

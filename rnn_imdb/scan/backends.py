@@ -32,7 +32,7 @@ class Backend(NamedTuple):
     """One implementation.
 
     Attributes:
-        module: its function is ``scan`` there; imported when first used.
+        module: where its function ``scan`` is; imported when first used.
         objection: says why it has no code for a case, or None.
         automatic_on: the one device on which ``auto`` takes it; None stands for any.
     """
@@ -40,6 +40,10 @@ class Backend(NamedTuple):
     module: str
     objection: Callable[[Case], str | None]
     automatic_on: str | None = None
+
+    @property
+    def scan(self) -> Callable[..., Tensor]:
+        return import_module(self.module).scan
 
 
 def _tanh_alone(case: Case) -> str | None:
@@ -102,8 +106,3 @@ def choose_backend(name: str, case: Case) -> str:
     if objection := BACKENDS[name].objection(case):
         raise Unsupported(f"the scan {name} {objection}: choose auto, or bptt, which runs anywhere")
     return name
-
-
-def load_scan(name: str) -> Callable[..., Tensor]:
-    """The function of a backend."""
-    return import_module(BACKENDS[name].module).scan

@@ -2,8 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from typing import NamedTuple
 
 import pytest
@@ -68,10 +68,13 @@ def upstream(kind: str, case: Case) -> Tensor:
     return gradient * (kind != "zero")
 
 
-def run(backend: str, case: Case, dtype: torch.dtype, gradients: tuple[str, ...] = ("dense",)) -> dict[str, Tensor]:
-    """States, and gradients under each upstream gradient."""
+def run(
+    backend: str | Callable[..., Tensor], case: Case, dtype: torch.dtype, gradients: tuple[str, ...] = ("dense",)
+) -> dict[str, Tensor]:
+    """States, and gradients under each upstream gradient, of a backend or of another scan."""
     inputs = [tensor.detach().to(dtype).requires_grad_() for tensor in case[:3]]
-    states = tanh_scan(*inputs, case.mask, backend=backend)  # pyright: ignore[reportCallIssue] three inputs
+    scan = partial(tanh_scan, backend=backend) if isinstance(backend, str) else backend
+    states = scan(*inputs, case.mask)
     result = {"states": states.detach()}
     for kind in gradients:
         values = torch.autograd.grad(states, inputs, upstream(kind, case).to(dtype), retain_graph=True)
