@@ -5,7 +5,6 @@ They draw no random numbers and leave no gradients behind: the trained weights a
 
 from collections.abc import Callable
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
@@ -22,41 +21,34 @@ from rnn_imdb.common.style import STYLE
 from rnn_imdb.data.module import IMDBDataModule
 from rnn_imdb.data.splits import Split
 from rnn_imdb.data.text import PAD_INDEX, UNKNOWN_INDEX
-from rnn_imdb.insight.figures import draw_confusion, draw_forgetting, draw_reliability, draw_states
-from rnn_imdb.insight.forgetting import forgetting_curve, influence, memory_length, typical_curve
-from rnn_imdb.insight.quality import confusion, mistakes_table, reliability, worst_mistakes
-from rnn_imdb.insight.states import hidden_states, review_states, saturated, short_reviews
-from rnn_imdb.insight.word_map import polarities, write_map
-from rnn_imdb.model.cell import LinearCell, TanhCell
+from rnn_imdb.insight import figures, forgetting, quality, states
+from rnn_imdb.insight.polarity import polarities
+from rnn_imdb.model.cell import TanhCell
 from rnn_imdb.model.initialization import spectral_radius
 from rnn_imdb.model.rnn import ReviewClassifier
 from rnn_imdb.training.module import SentimentModule
 
 
 class Insight(L.Callback):
-    """Base of the callbacks here."""
+    """Base of the callbacks here; refuses counts below 1 by a ValueError."""
 
-    def check_counts(self, **counts: int) -> None:
-        """Refuse arguments below 1.
-
-        Raises:
-            ValueError: the first of them.
-        """
+    def __init__(self, **counts: int) -> None:
         for name, count in counts.items():
             if count < 1:
                 raise ValueError(f"{name} must be a whole number from 1, got {count}")
-
-    def log_figure(self, trainer: L.Trainer, tag: str, step: int, draw: Callable[..., Figure], *arguments: Any) -> None:
-        """Draw ``draw(*arguments)`` for each TensorBoard."""
-        for writer in tensorboard_writers(trainer):
-            with style.context(STYLE, after_reset=True):
-                writer.add_figure(tag, draw(*arguments), step)
 
 
 def tensorboard_writers(trainer: L.Trainer) -> list[SummaryWriter]:
     """One for each TensorBoard logger in the first process; none in a ``fast_dev_run``."""
     loggers = trainer.loggers if trainer.is_global_zero else []
     return [logger.experiment for logger in loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def log_figure(trainer: L.Trainer, tag: str, step: int, draw: Callable[..., Figure], *arguments: Any) -> None:
+    """Draw ``draw(*arguments)`` for each TensorBoard."""
+    for writer in tensorboard_writers(trainer):
+        with style.context(STYLE, after_reset=True):
+            writer.add_figure(tag, draw(*arguments), step)
 
 
 def last_step(trainer: L.Trainer) -> int:
@@ -83,7 +75,7 @@ class RecurrenceInsight(Insight):
     """
 
     def __init__(self, reviews: int) -> None:
-        self.check_counts(reviews=reviews)
+        super().__init__(reviews=reviews)
         self.reviews = reviews
 
     def measure(self, trainer: L.Trainer, classifier: ReviewClassifier, tokens: Tensor) -> dict[str, float]:
@@ -128,26 +120,25 @@ class ForgettingCurve(RecurrenceInsight):
         self.figure = figure
 
     def measure(self, trainer: L.Trainer, classifier: ReviewClassifier, tokens: Tensor) -> dict[str, float]:
-        norms = influence(classifier, tokens)
+        norms = forgetting.influence(classifier, tokens)
         if self.figure:
             epoch = trainer.current_epoch + 1
-            self.log_figure(trainer, "insight/forgetting", last_step(trainer), draw_forgetting, norms, epoch)
+            log_figure(trainer, "insight/forgetting", last_step(trainer), figures.draw_forgetting, norms, epoch)
         return {
-            "insight/memory_length": memory_length(forgetting_curve(norms)),
-            "insight/typical_memory_length": memory_length(typical_curve(norms)),
+            "insight/memory_length": forgetting.memory_length(forgetting.forgetting_curve(norms)),
+            "insight/typical_memory_length": forgetting.memory_length(forgetting.typical_curve(norms)),
         }
 
 
 class StateHealth(RecurrenceInsight):
     """Logs, under ``insight/``, after each validation
 
-    - ``saturated``: the share of states beyond ±0.95, where a tanh hardly passes on gradients, at the steps with a
-      word (not padding, also where it is a word like others: it would measure how short the reviews are), of a tanh;
+    - ``saturated``: the share of a tanh's states beyond ±0.95, where it hardly passes on gradients, at words alone
+      (over padding it would measure how short the reviews are);
     - ``spectral_radius``: max |λ| of the recurrent part of A; below 1 a linear recurrence forgets, above it explodes;
     - ``gradient_norm``: of the last training step of the epoch, before clipping, over all parameters;
 
-    and, as figures, histograms of both parts of A and of the embedding, and ``states``: h_t over the last words of
-    two short reviews, the same ones each time.
+    and as figures ``states``, h_t over the last words of the same two short reviews, and histograms of the weights.
 
     Args:
         reviews: how many validation reviews ``saturated`` is measured on.
@@ -171,8 +162,9 @@ class StateHealth(RecurrenceInsight):
         cell = classifier.cell
         scalars = {"insight/spectral_radius": spectral_radius(cell.recurrent_weight)}
         # the states of a linear recurrence have no bounds
-        if not isinstance(cell, LinearCell):
-            scalars["insight/saturated"] = saturated(hidden_states(classifier, tokens), tokens != PAD_INDEX)
+        if not cell.linear:
+            found = states.hidden_states(classifier, tokens)
+            scalars["insight/saturated"] = states.saturated(found, tokens != PAD_INDEX)
         # a validation within an epoch has none
         if self._gradient_norm is not None:
             scalars["insight/gradient_norm"] = self._gradient_norm.item()
@@ -182,31 +174,22 @@ class StateHealth(RecurrenceInsight):
         return scalars
 
     def _draw(self, trainer: L.Trainer, classifier: ReviewClassifier) -> None:
-        data, step = data_of(trainer), last_step(trainer)
-        split = data.split("validation")
-        reviews = [review_states(classifier, split, data.vocabulary, position) for position in short_reviews(split)]
-        self.log_figure(trainer, "insight/states", step, draw_states, reviews, trainer.current_epoch + 1)
-        parts = {
-            "A_recurrent": classifier.cell.recurrent_weight,
-            "A_input": classifier.cell.input_weight,
-            "embedding": classifier.embedding.weight,
-        }
+        data, step, cell = data_of(trainer), last_step(trainer), classifier.cell
+        reviews = states.short_reviews(classifier, data.split("validation"), data.vocabulary)
+        log_figure(trainer, "insight/states", step, figures.draw_states, reviews, trainer.current_epoch + 1)
         for writer in tensorboard_writers(trainer):
-            for name, weights in parts.items():
-                writer.add_histogram(f"insight/{name}", weights.float(), step)
+            writer.add_histogram("insight/A_recurrent", cell.recurrent_weight.float(), step)
+            writer.add_histogram("insight/A_input", cell.input_weight.float(), step)
+            writer.add_histogram("insight/embedding", classifier.embedding.weight.float(), step)
 
 
 class Quality(Insight):
-    """Shows what is behind the accuracy of each validation, and of the test (STAGE stands for either):
+    """Shows in TensorBoard what is behind the accuracy of each validation, and of the test:
 
-    - ``STAGE/precision_recall``, among the PR curves: precision and recall at 127 thresholds;
-    - ``STAGE/reliability``, a plot of the share of positive reviews against the P(positive) that the model gives them,
-      with the expected calibration error;
-    - ``STAGE/confusion``, a plot of counts by class and prediction;
-    - ``STAGE/mistakes``, a text: the wrong predictions that the model was surest of, with the words it read.
-
-    A validation stands at the step of its scalars. Several processes put their predictions together first. There is
-    nothing to do without TensorBoard's logger.
+    - ``precision_recall``, among the PR curves: precision and recall at 127 thresholds;
+    - ``reliability``, a plot of the share of positive reviews against the P(positive) that the model gives them;
+    - ``confusion``, a plot of counts by class and prediction;
+    - ``mistakes``, a text: the wrong predictions that the model was surest of, with the words it read.
 
     Args:
         mistakes: how many of the most confident mistakes to show.
@@ -214,7 +197,7 @@ class Quality(Insight):
     """
 
     def __init__(self, mistakes: int = 10, words: int = 60) -> None:
-        self.check_counts(mistakes=mistakes, words=words)
+        super().__init__(mistakes=mistakes, words=words)
         self.mistakes = mistakes
         self.words = words
         self._logits: list[Tensor] = []
@@ -247,32 +230,30 @@ class Quality(Insight):
         data, rows = data_of(trainer), positions.cpu().numpy()
         split = data.split(stage)
         labels, probabilities = split.labels[rows], logits.sigmoid().cpu().numpy()
-        worst = worst_mistakes(logits.cpu().numpy(), labels, self.mistakes)
-        table = mistakes_table(
+        worst = quality.worst_mistakes(logits.cpu().numpy(), labels, self.mistakes)
+        table = quality.mistakes_table(
             split.tokens[rows[worst]], labels[worst], probabilities[worst], data.vocabulary, self.words
         )
         for writer in writers:
             writer.add_pr_curve(f"{stage}/precision_recall", labels, probabilities, step)
             writer.add_text(f"{stage}/mistakes", table, step)
         note = f"{stage} of {len(rows):,} reviews"
-        found, counts = reliability(probabilities, labels), confusion(probabilities, labels)
-        self.log_figure(trainer, f"{stage}/reliability", step, draw_reliability, found, note)
-        self.log_figure(trainer, f"{stage}/confusion", step, draw_confusion, counts, note)
+        found, counts = quality.reliability(probabilities, labels), quality.confusion(probabilities, labels)
+        log_figure(trainer, f"{stage}/reliability", step, figures.draw_reliability, found, note)
+        log_figure(trainer, f"{stage}/confusion", step, figures.draw_confusion, counts, note)
 
 
 class WordMap(Insight):
-    """Writes the map of words for TensorBoard's projector at the end of training, with its last weights.
+    """Shows the most frequent words in TensorBoard's projector, as the training's last weights embed them.
 
-    ``word_map/tensors.tsv`` has an embedding a line; ``word_map/metadata.tsv`` has each word, its frequency and its
-    polarity. The frequency counts the tokens of the training split that the model reads, so none that truncation
-    took. ``<pad>`` and ``<unk>`` are left out. There is nothing to do without TensorBoard's logger.
+    Beside each stand its frequency, among the tokens of the training split that the model reads, and its polarity.
 
     Args:
-        words: how many words to show, in the order of the vocabulary: the most frequent first.
+        words: how many words to show; ``<pad>`` and ``<unk>`` are left out.
     """
 
     def __init__(self, words: int = 2000) -> None:
-        self.check_counts(words=words)
+        super().__init__(words=words)
         self.words = words
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -282,17 +263,15 @@ class WordMap(Insight):
             return
         assert isinstance(pl_module, SentimentModule)
         data = data_of(trainer)
-        first = UNKNOWN_INDEX + 1
-        shown = range(first, min(first + self.words, len(data.vocabulary)))
+        shown = slice(UNKNOWN_INDEX + 1, UNKNOWN_INDEX + 1 + self.words)
+        indices = range(len(data.vocabulary))[shown]
         # Lightning has moved the module to the CPU by now, where not every scan runs
         classifier = deepcopy(pl_module.classifier).to(trainer.strategy.root_device).eval()
         with torch.inference_mode(), trainer.precision_plugin.forward_context():
-            values = polarities(classifier, data.encoding, shown, batch_size=data.evaluation_batch_size)
+            values = polarities(classifier, data.encoding, indices, batch_size=data.evaluation_batch_size)
         frequencies = np.bincount(data.split("train").tokens.ravel(), minlength=len(data.vocabulary))
-        lines = [
-            f"{word}\t{frequency}\t{value:.6g}"
-            for word, frequency, value in zip(data.vocabulary.decode(shown), frequencies[shown], values, strict=True)
-        ]
-        vectors = classifier.embedding.weight.detach()[shown.start : shown.stop].float().cpu().numpy()
+        columns = data.vocabulary.words[shown], frequencies[shown], (f"{value:.6g}" for value in values)
+        rows, vectors = list(zip(*columns, strict=True)), classifier.embedding.weight[shown].float()
+        header = ["word", "frequency", "polarity"]
         for writer in writers:
-            write_map(Path(writer.log_dir), vectors, ["word\tfrequency\tpolarity", *lines])
+            writer.add_embedding(vectors, rows, metadata_header=header, global_step=last_step(trainer), tag="word_map")

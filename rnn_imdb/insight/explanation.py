@@ -51,8 +51,8 @@ class Explanation(NamedTuple):
     """What each word did.
 
     Attributes:
-        quantity: what the values are: ``probability``, P(positive) after each word; or ``attribution``, the part that
-            each word has in the logit, positive where it speaks for a positive review.
+        quantity: what the values are: P(positive) after each word, or the part that each word has in the logit,
+            positive where it speaks for a positive review.
         method: how they were computed, on one line.
         words: those that the model read, at least one.
         before, after: the padding on both sides. Without any in front, ``before`` has P(positive) of the state zero.
@@ -67,21 +67,16 @@ class Explanation(NamedTuple):
     total: int
 
     @property
-    def cut_before(self) -> int:
-        """Words of the review before the first that the model read."""
-        return self.words[0].number - 1
+    def cut(self) -> tuple[int, int, int]:
+        """How many words the model did not read: before the first of ``words``, between them, and after the last."""
+        first, last = self.words[0].number, self.words[-1].number
+        return first - 1, last - first + 1 - len(self.words), self.total - last
 
     @property
-    def cut_after(self) -> int:
-        """Words of the review after the last that the model read."""
-        return self.total - self.words[-1].number
-
-    @property
-    def cut_within(self) -> tuple[int, int]:
-        """How many of those read stand before the words that are missing between them, and how many are missing."""
-        steps = [after.number - before.number - 1 for before, after in pairwise(self.words)]
-        at = next((position for position, missing in enumerate(steps, 1) if missing), 0)
-        return at, sum(steps)
+    def gap(self) -> int:
+        """Position of the word before which some were not read; 0 where none is missing in between."""
+        first = self.words[0].number
+        return next((position for position, word in enumerate(self.words) if word.number > first + position), 0)
 
     def changes(self) -> list[float]:
         """What each word changed: P_t - P_{t-1}, or its attribution."""
@@ -111,9 +106,7 @@ class Explanation(NamedTuple):
 def explain(
     classifier: Classifier, tokens: Int64[Tensor, " time"], words: Sequence[str], numbers: Int[np.ndarray, " time"]
 ) -> Explanation:
-    """What each word of a review did to the decision.
-
-    Where the readout of h_1 .. h_t has a meaning (``SO_FAR``), P(positive) after each word, else its attribution.
+    """What each word of a review did: P(positive) after it where ``SO_FAR`` has the readout, else its attribution.
 
     Args:
         classifier: a trained model.

@@ -51,10 +51,9 @@ def draw(explanation: Explanation, title: str) -> Figure:
         _name_all(axis, explanation)
     else:
         _name_strongest(axis, explanation, heights, NAME_WIDTH / (width - 1) * count)
-    at, missing = explanation.cut_within
-    if missing:
-        axis.axvline(explanation.cut_before + at + 0.5, color=GREY, linewidth=0.8, linestyle=":")
     before, within, after = notes(explanation, "at the dotted line")
+    if within:
+        axis.axvline(explanation.cut[0] + explanation.gap + 0.5, color=GREY, linewidth=0.8, linestyle=":")
     label = "; ".join(["word of the review", *before, *within, *after])
     # about as many characters as the width holds
     axis.set_xlabel(textwrap.fill(label, int(12 * width)))
@@ -65,7 +64,7 @@ def draw(explanation: Explanation, title: str) -> Figure:
 def _draw_probabilities(axis: Axes, explanation: Explanation) -> np.ndarray:
     """A line from before the first word to the last, dashed over the padding behind; gives its height at each word."""
     heights = 100 * np.array([explanation.before.value, *(word.value for word in explanation.words)])
-    places = explanation.cut_before + np.arange(len(heights))
+    places = explanation.cut[0] + np.arange(len(heights))
     for colour, side in ((GREEN, heights >= 50), (RED, heights <= 50)):
         axis.fill_between(places, 50, heights, where=side, interpolate=True, color=colour, alpha=0.3, linewidth=0)
     axis.plot(places, heights, color="black", linewidth=1.0, marker="." if len(heights) <= MOST_TICKS else "")
@@ -82,7 +81,7 @@ def _draw_probabilities(axis: Axes, explanation: Explanation) -> np.ndarray:
 def _draw_attributions(axis: Axes, explanation: Explanation) -> np.ndarray:
     """A bar for each word; gives their upper ends."""
     heights = np.array([word.value for word in explanation.words])
-    places = explanation.cut_before + 1 + np.arange(len(heights))
+    places = explanation.cut[0] + 1 + np.arange(len(heights))
     axis.bar(places, heights, color=np.where(heights > 0, GREEN, RED).tolist(), width=0.9)
     axis.axhline(0, color=GREY, linewidth=0.8)
     axis.set(xlim=(places[0] - 0.6, places[-1] + 0.6), ylabel="attribution (logit)")
@@ -92,7 +91,7 @@ def _draw_attributions(axis: Axes, explanation: Explanation) -> np.ndarray:
 def _end(explanation: Explanation) -> float:
     """Where the padding behind the words ends: one word further, or as far as can be seen."""
     count = len(explanation.words)
-    return explanation.cut_before + count + max(1.0, 0.03 * count) * (explanation.after.steps > 0)
+    return explanation.cut[0] + count + max(1.0, 0.03 * count) * (explanation.after.steps > 0)
 
 
 def _name(word: Word) -> str:
@@ -100,7 +99,7 @@ def _name(word: Word) -> str:
 
 
 def _name_all(axis: Axes, explanation: Explanation) -> None:
-    before = explanation.cut_before
+    before = explanation.cut[0]
     names: dict[float, str] = {before + place: _name(word) for place, word in enumerate(explanation.words, 1)}
     if explanation.quantity == "probability":
         names[before] = "(before)"
@@ -112,8 +111,8 @@ def _name_all(axis: Axes, explanation: Explanation) -> None:
 def _name_strongest(axis: Axes, explanation: Explanation, heights: np.ndarray, gap: float) -> None:
     """Names above the axis, ``gap`` words apart, with lines to their words."""
     positions = np.sort(explanation.strongest(MOST_NAMES))
-    first = explanation.cut_before + 1
-    at, missing = explanation.cut_within
+    before, missing, _ = explanation.cut
+    first, at = before + 1, explanation.gap
     # words stand side by side, also where some between them were never read
     axis.xaxis.set_major_formatter(lambda place, _: f"{place + missing * (place >= first + at):g}")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

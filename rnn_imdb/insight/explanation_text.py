@@ -19,8 +19,7 @@ def plain_text(explanation: Explanation) -> str:
         f"  {pad(text, width)}  {_value(explanation, word.value)}{'' if word.known else '  unknown'}"
         for text, word in zip(words, explanation.words, strict=True)
     ]
-    at, _ = explanation.cut_within
-    lines[at:at] = within
+    lines[explanation.gap : explanation.gap] = within
     return "\n".join([explanation.method, *before, *lines, *after])
 
 
@@ -31,10 +30,9 @@ def coloured_text(explanation: Explanation, columns: int) -> str:
     """
     before, within, after = notes(explanation)
     listed, colours = explanation.strongest(MOST_WORDS), _colours(explanation)
-    at, missing = explanation.cut_within
     lines, room = [], 0
     for position, (word, colour) in enumerate(zip(explanation.words, colours, strict=True)):
-        if missing and position == at:
+        if within and position == explanation.gap:
             lines += within
             room = 0
         text = printable_word(word.text)
@@ -61,9 +59,8 @@ def printable_word(word: str) -> str:
 def notes(explanation: Explanation, where: str = "here") -> tuple[list[str], list[str], list[str]]:
     """Lines to show before, within and after the words: what the model did not read, or read as padding."""
     before, after = explanation.before, explanation.after
-    _, missing = explanation.cut_within
-    front = _cut("off in front", explanation.cut_before)
-    behind = []
+    cut_before, cut_within, cut_after = explanation.cut
+    front, behind = _cut("off in front", cut_before), []
     if explanation.quantity == "probability":
         padding = f" (after {_many(before.steps, 'padding step')})" if before.steps else ""
         front.append(f"before the first word{padding}: {before.value:.1%}")
@@ -73,7 +70,7 @@ def notes(explanation: Explanation, where: str = "here") -> tuple[list[str], lis
         for lines, (steps, value), side in ((front, before, "before"), (behind, after, "after")):
             if steps:
                 lines.append(f"{_many(steps, 'padding step')} {side} the words: {value:+.4f}")
-    return front, _cut(f"out {where}", missing), [*behind, *_cut("off behind", explanation.cut_after)]
+    return front, _cut(f"out {where}", cut_within), [*behind, *_cut("off behind", cut_after)]
 
 
 def _cut(where: str, words: int) -> list[str]:

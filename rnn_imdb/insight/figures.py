@@ -36,13 +36,10 @@ def draw_forgetting(norms: Tensor, epoch: int) -> Figure:
         # where it falls for good below the share of its maximum that counts
         axis.axvline(length, color=colour, linestyle="--", linewidth=0.9)
         axis.axhline(THRESHOLD * float(curve.max()), color=colour, linestyle=":", linewidth=0.9)
-    axis.set_yscale("log")
+    axis.set(yscale="log", ylim=(top * 10.0**-DECADES, top * 10), xlim=(0, len(mean)))
+    axis.set(xlabel="lag k (steps after the word)", ylabel="‖∂ logit / ∂ x‖ (logits per unit)")
     # the style shows a $ as it is, and matplotlib's own powers of ten are mathematics between two
     axis.yaxis.set_major_formatter("{x:g}")
-    axis.set_ylim(top * 10.0**-DECADES, top * 10)
-    axis.set_xlim(0, len(curve))
-    axis.set_xlabel("lag k (steps after the word)")
-    axis.set_ylabel("‖∂ logit / ∂ x‖ (logits per unit)")
     axis.set_title(f"Influence of a word on the decision by its lag, epoch {epoch}", fontsize=11)
     figure.legend(loc="outside lower center", ncols=3, fontsize=9)
     return figure
@@ -78,15 +75,12 @@ def draw_reliability(found: Reliability, note: str) -> Figure:
     figure = Figure(figsize=(4.4, 5.2), dpi=DPI)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     filled = found.counts > 0
-    above.plot([0, 1], [0, 1], color="#888888", linestyle="--", linewidth=1, label="perfectly calibrated")
-    above.plot(found.probability[filled], found.positive[filled], color=COLOURS[0], marker="o", label="model")
+    above.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
+    above.plot(found.probability[filled], found.positive[filled], color=BLUE, marker="o", label="model")
     above.set_ylabel("share of positive reviews")
-    middles = (np.arange(BINS) + 0.5) / BINS
-    below.bar(middles, found.counts, width=0.9 / BINS, color=COLOURS[0])
-    below.set_ylabel("reviews")
+    below.bar((np.arange(BINS) + 0.5) / BINS, found.counts, width=0.9 / BINS, color=BLUE)
+    below.set(xlim=(-0.03, 1.03), xlabel=f"P(positive), in {BINS} bins", ylabel="reviews")
     below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-    below.set_xlabel(f"P(positive), in {BINS} bins")
-    below.set_xlim(-0.03, 1.03)
     figure.legend(loc="outside lower center", ncols=2)
     figure.suptitle(f"Reliability, {note}\nexpected calibration error {found.error:.4f}", fontsize=10)
     return figure
@@ -103,8 +97,7 @@ def draw_confusion(counts: Integer[np.ndarray, "2 2"], note: str) -> Figure:
         axis.text(column, row, text, ha="center", va="center", color="white" if share > 0.5 else "black")
     axis.set_xticks(range(2), CLASSES)
     axis.set_yticks(range(2), CLASSES, rotation=90, va="center")
-    axis.set_xlabel("prediction")
-    axis.set_ylabel("class")
+    axis.set(xlabel="prediction", ylabel="class")
     axis.grid(False)
     axis.spines[:].set_visible(False)
     figure.suptitle(f"Confusion, {note}\naccuracy {counts.trace() / counts.sum():.2%}", fontsize=10)

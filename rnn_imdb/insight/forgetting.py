@@ -28,19 +28,19 @@ def influence(classifier: Classifier, tokens: Int64[Tensor, "batch time"]) -> Fl
         I_0 .. I_{T-1} of each review, (B, T), on the CPU, in logits per unit of the embedding; NaN where a review has
         no such word.
     """
-    norms = torch.cat([_gradient_norms(classifier, chunk) for chunk in tokens.split(CHUNK)])
+    chunks = []
+    for chunk in tokens.split(CHUNK):
+        _, gradients = embedding_gradients(classifier, chunk)
+        # squares of small numbers vanish in half precision
+        dtype = torch.promote_types(gradients.dtype, torch.float32)
+        chunks.append(torch.linalg.vector_norm(gradients, dim=2, dtype=dtype))
+    norms = torch.cat(chunks)  # (B, T)
     mask = classifier.mask(tokens)
     if mask is not None:
         # padding goes to the front, wherever it stood
         order = mask.long().argsort(dim=1, stable=True)
         norms = norms.masked_fill(~mask, torch.nan).gather(1, order)
     return norms.flip(1).cpu()
-
-
-def _gradient_norms(classifier: Classifier, tokens: Tensor) -> Tensor:
-    _, gradients = embedding_gradients(classifier, tokens)
-    # squares of small numbers vanish in half precision
-    return torch.linalg.vector_norm(gradients, dim=2, dtype=torch.promote_types(gradients.dtype, torch.float32))
 
 
 def embedding_gradients(

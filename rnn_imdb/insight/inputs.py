@@ -23,11 +23,7 @@ _COLUMNS = {"review", "reviews", "text", "sentence", "comment", "sentiment", "la
 
 
 def read_texts(texts: Sequence[str], files: Sequence[str]) -> list[str]:
-    """The reviews in ``texts`` and ``files``; without any, standard input is one.
-
-    Raises:
-        UserError: a file cannot be read, or holds no review.
-    """
+    """The reviews in ``texts`` and ``files``, which must be readable; without any, standard input is one."""
     # bytes of a command line that are no UTF-8 arrive as lone surrogates
     found = [text.encode("utf-8", errors="replace").decode() for text in texts]
     found += [_read(path) for path in files]
@@ -43,11 +39,7 @@ def _read(path: str) -> str:
 
 
 def decode(content: bytes, name: str) -> str:
-    """The text of the file ``name``: UTF-8, or what its byte order mark says.
-
-    Raises:
-        UserError: it is no text of that encoding, or a table of several reviews.
-    """
+    """The text of the file ``name``: UTF-8, or what its byte order mark says; a table of reviews is refused."""
     encoding = next((encoding for mark, encoding in BYTE_ORDER_MARKS.items() if content.startswith(mark)), "utf-8")
     try:
         text = content.decode(encoding)
@@ -77,11 +69,7 @@ def _is_table(text: str) -> bool:
 
 
 def refuse_paths(texts: Sequence[str]) -> None:
-    """Refuse to judge a file by its name.
-
-    Raises:
-        UserError: a text is the name of a file or folder.
-    """
+    """Refuse to judge a file by its name."""
     for text in texts:
         try:
             there = Path(text).exists()
@@ -100,11 +88,7 @@ def refuse_paths(texts: Sequence[str]) -> None:
 
 
 def check_picture(path: Path, texts: int) -> None:
-    """Refuse what would fail only after all the work.
-
-    Raises:
-        UserError: it is not one text, or ``path`` cannot be written or has an extension of no picture.
-    """
+    """Refuse at once a picture of several texts, or a ``path`` that cannot be written or is named as no picture."""
     if texts > 1:
         raise UserError(f"--plot must be about one text, got {texts}: give one, or leave --plot out", exit_code=2)
     ends = f"{', '.join(PICTURES[:-1])} or {PICTURES[-1]}"

@@ -26,12 +26,10 @@ class Prediction:
     """What a model says about one text.
 
     Attributes:
-        label: ``positive`` where the probability is above one half, else ``negative``.
+        label: ``positive`` or ``negative``.
         probability: P(positive).
-        words: tokens in the text.
-        known_words: those in the model's vocabulary.
-        read_words: those that the model read, at most its sequence length, first or last words.
-        explanation: what each of these did, where that was asked for.
+        words, known_words, read_words: tokens in the text, in the model's vocabulary, and those that the model read.
+        explanation: what each of the latter did, where that was asked for.
     """
 
     label: str

@@ -11,24 +11,24 @@ from rnn_imdb.data.text import PAD_INDEX, Vocabulary
 # as many as the metric test/calibration_error has
 BINS = 15
 CLASSES = ("negative", "positive")
+Values = Float[np.ndarray, " reviews"]
+Labels = Integer[np.ndarray, " reviews"]
 # characters in a line of a mistake's text
 LINE = 80
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """For each of the bins of P(positive): ``counts``, mean P(positive) and share of positive reviews.
-
-    The last two are 0 where a bin is empty. ``error`` is the expected calibration error.
-    """
+    """For each bin of P(positive): ``counts``, its mean, and the share of positive reviews; 0 where a bin is empty."""
 
     counts: Integer[np.ndarray, " bins"]
     probability: Float[np.ndarray, " bins"]
     positive: Float[np.ndarray, " bins"]
+    # the expected calibration error
     error: float
 
 
-def reliability(probabilities: Float[np.ndarray, " reviews"], labels: Integer[np.ndarray, " reviews"]) -> Reliability:
+def reliability(probabilities: Values, labels: Labels) -> Reliability:
     """The expected calibration error Σ_b n_b/N |s_b − p_b| over 15 equal bins b of P(positive), and what goes into it.
 
     n_b reviews have a P(positive) in [b/15, (b+1)/15), of mean p_b, and the share s_b of them is positive. (A
@@ -42,16 +42,12 @@ def reliability(probabilities: Float[np.ndarray, " reviews"], labels: Integer[np
     return Reliability(counts, probability, positive, float(counts @ abs(positive - probability) / len(labels)))
 
 
-def confusion(
-    probabilities: Float[np.ndarray, " reviews"], labels: Integer[np.ndarray, " reviews"]
-) -> Integer[np.ndarray, "2 2"]:
+def confusion(probabilities: Values, labels: Labels) -> Integer[np.ndarray, "2 2"]:
     """Counts of reviews by class (row) and prediction (column), which is positive where P(positive) > ½."""
     return np.bincount(2 * labels + (probabilities > 0.5), minlength=4).reshape(2, 2)
 
 
-def worst_mistakes(
-    logits: Float[np.ndarray, " reviews"], labels: Integer[np.ndarray, " reviews"], most: int
-) -> Integer[np.ndarray, " mistakes"]:
+def worst_mistakes(logits: Values, labels: Labels, most: int) -> Integer[np.ndarray, " mistakes"]:
     """Positions of the wrong predictions with the largest |logit|, at most ``most``, the worst first."""
     wrong = np.flatnonzero((logits > 0) != labels)
     return wrong[np.argsort(-abs(logits[wrong]), kind="stable")][:most]

@@ -38,23 +38,24 @@ def saturated(states: Float[Tensor, "batch time state"], words: Bool[Tensor, "ba
     return beyond.sum().item() / max(beyond.numel(), 1)
 
 
-def short_reviews(split: Split) -> list[int]:
+def short_reviews(classifier: ReviewClassifier, split: Split, vocabulary: Vocabulary) -> list[ReviewStates]:
+    """What the recurrence makes of the last 40 words of the reviews at :func:`short_positions`."""
+    found = []
+    for position in short_positions(split):
+        row = split.tokens[position].astype(np.int64)
+        tokens = torch.from_numpy(row)[None].to(classifier.head.weight.device)
+        steps = np.flatnonzero(row != PAD_INDEX)[-WORDS:]
+        states = hidden_states(classifier, tokens)[0, steps].detach().float().cpu().numpy()
+        probability = classifier(tokens).sigmoid().item()
+        words = vocabulary.decode(row[steps].tolist())
+        found.append(ReviewStates(words, states, bool(split.labels[position]), probability))
+    return found
+
+
+def short_positions(split: Split) -> list[int]:
     """Positions of one review of each class: the shortest with 40 words, or else the longest."""
     lengths = (split.tokens != PAD_INDEX).sum(axis=1)
     # those with 40 words first, the shortest at the front; then the others, the longest at the front
     order = np.lexsort((np.abs(lengths - WORDS), lengths < WORDS))
     order = order[lengths[order] > 0]
     return [int(order[split.labels[order] == label][0]) for label in (0, 1) if label in split.labels[order]]
-
-
-def review_states(classifier: ReviewClassifier, split: Split, vocabulary: Vocabulary, position: int) -> ReviewStates:
-    """What the recurrence makes of the last 40 words of the review at ``position``."""
-    row = split.tokens[position].astype(np.int64)
-    tokens = torch.from_numpy(row)[None].to(classifier.head.weight.device)
-    steps = np.flatnonzero(row != PAD_INDEX)[-WORDS:]
-    return ReviewStates(
-        words=vocabulary.decode(row[steps].tolist()),
-        states=hidden_states(classifier, tokens)[0, steps].detach().float().cpu().numpy(),
-        positive=bool(split.labels[position]),
-        probability=classifier(tokens).sigmoid().item(),
-    )

@@ -306,8 +306,7 @@ def test_words_beside_the_values_are_those_of_the_tokens(
         words = vocabulary.decode(tokens[tokens > 0].tolist())
         assert [word.text for word in explanation.words] == words
         assert [f"w{word.number}" for word in explanation.words] == words
-        _, within = explanation.cut_within
-        assert explanation.cut_before + within + explanation.cut_after + len(words) == count == prediction.words
+        assert sum(explanation.cut) + len(words) == count == prediction.words
         assert prediction.read_words == len(words)
 
 

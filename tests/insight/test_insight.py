@@ -30,7 +30,7 @@ from rnn_imdb.data.splits import Split
 from rnn_imdb.insight.callbacks import sample
 from rnn_imdb.insight.figures import LONGEST_WORD, draw_forgetting, draw_states
 from rnn_imdb.insight.forgetting import forgetting_curve, influence, memory_length, typical_curve
-from rnn_imdb.insight.states import ReviewStates, saturated, short_reviews
+from rnn_imdb.insight.states import ReviewStates, saturated, short_positions
 from rnn_imdb.model.embedding import frequent_pairs
 from rnn_imdb.model.initialization import spectral_radius
 from rnn_imdb.model.rnn import ReviewClassifier
@@ -219,9 +219,9 @@ def test_shown_reviews_are_one_of_each_class_and_short() -> None:
     lengths = [60, 41, 45, 0, 39, 12, 20, 0]
     tokens = np.array([[0] * (60 - n) + [1] * n for n in lengths])
     split = split_of(tokens, [0, 0, 0, 0, 0, 1, 1, 1])
-    assert short_reviews(split) == [1, 6]
-    assert short_reviews(split_of(tokens[:2], [0, 0])) == [1]
-    assert short_reviews(split_of(tokens[[3]], [1])) == []
+    assert short_positions(split) == [1, 6]
+    assert short_positions(split_of(tokens[:2], [0, 0])) == [1]
+    assert short_positions(split_of(tokens[[3]], [1])) == []
 
 
 def test_sample_is_the_first_reviews() -> None:
@@ -311,8 +311,8 @@ def test_only_the_words_that_the_model_reads_are_looked_at(run: Train, small_dat
     shown = re.findall(r"^\| [\d.]+% \| \w+ \| (.*) \|$", text.tensor_proto.string_val[0].decode(), re.MULTILINE)
     assert shown
     assert {html.unescape(review) for review in shown} <= first
-    with (folder / "word_map" / "metadata.tsv").open(encoding="utf-8") as file:
-        frequencies = [int(line.split("\t")[1]) for line in list(file)[1:]]
+    (metadata,) = folder.glob("*/word_map/metadata.tsv")
+    frequencies = [int(line.split("\t")[1]) for line in metadata.read_text(encoding="utf-8").splitlines()[1:]]
     assert frequencies == np.bincount(rows["train"].ravel(), minlength=len(opened.vocabulary))[2:].tolist()
     assert torch.equal(opened.pairs, frequent_pairs(rows["train"], 400))
     norms = influence(opened.classifier(), torch.from_numpy(rows["validation"].astype(np.int64)))

@@ -1,21 +1,14 @@
-"""The words as a model sees them, in the files of TensorBoard's projector."""
+"""What each word says alone."""
 
-import io
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
-from rnn_imdb.common.files import write_atomically
 from rnn_imdb.data.cache import Encoding
 from rnn_imdb.data.text import fit_length
 from rnn_imdb.model.classifier import Classifier
-
-FOLDER = "word_map"
-# where the projector looks for it, beside the events
-PROJECTOR = "projector_config.pbtxt"
 
 
 def polarities(
@@ -35,21 +28,3 @@ def polarities(
     device = classifier.embedding.weight.device
     logits = torch.cat([classifier(batch.to(device)).cpu().double() for batch in batches])
     return (logits[1:] - logits[0]).numpy()
-
-
-def write_map(folder: Path, vectors: Float[np.ndarray, "words embedding"], metadata: Sequence[str]) -> None:
-    """Write what TensorBoard's projector reads: ``vectors``, and lines of tab-separated ``metadata`` under a header."""
-    tensors = io.BytesIO()
-    # nine digits tell all float32 apart
-    np.savetxt(tensors, vectors, fmt="%.9g", delimiter="\t")
-    config = f"""\
-embeddings {{
-  tensor_name: "{FOLDER}"
-  tensor_path: "{FOLDER}/tensors.tsv"
-  metadata_path: "{FOLDER}/metadata.tsv"
-}}
-"""
-    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / FOLDER / "tensors.tsv", tensors.getvalue())
-    write_atomically(folder / FOLDER / "metadata.tsv", ("\n".join(metadata) + "\n").encode())
-    write_atomically(folder / PROJECTOR, config.encode())
