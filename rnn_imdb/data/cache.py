@@ -1,15 +1,13 @@
 """Reviews encoded once into memory-mapped arrays, found again by a hash of where they came from and how."""
 
-import fcntl
 import hashlib
 import json
-import os
 import re
 import shutil
+import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from rnn_imdb.data.text import Vocabulary, fit_length, tokenize
 FORMAT = 3
 # a folder that is being written; see _write
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}-[0-9a-f]{32}")
+ABANDONED_SECONDS = 3600
 
 
 @dataclass(frozen=True)
@@ -118,14 +117,9 @@ def _write(folder: Path, encoded: EncodedReviews, key: dict[str, object]) -> Non
     # not mkdtemp, whose folders are closed to others who share the caches
     temporary = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
     digests = {}
-    lock = ExitStack()
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(folder.parent, fcntl.LOCK_EX) as alone:
-            if alone:
-                _remove_abandoned(folder.parent)
-            temporary.mkdir()
-            lock.enter_context(_locked(temporary, fcntl.LOCK_EX))
+        temporary.mkdir(parents=True)
+        _remove_abandoned(folder.parent)
         for split in SPLITS:
             for part, values in vars(encoded.splits[split]).items():
                 path = temporary / f"{split}_{part}.npy"
@@ -144,32 +138,15 @@ def _write(folder: Path, encoded: EncodedReviews, key: dict[str, object]) -> Non
             ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        lock.close()
-
-
-@contextmanager
-def _locked(folder: Path, operation: int) -> Iterator[bool]:
-    """Hold the lock of ``folder`` itself; False where another process does, or where the file system has none."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        try:
-            fcntl.flock(descriptor, operation)
-            held = True
-        except OSError:
-            held = False
-        yield held
-    finally:
-        os.close(descriptor)
 
 
 def _remove_abandoned(cache_dir: Path) -> None:
-    """Remove what killed writers left: a living one holds the lock of its folder."""
+    """Remove what killed writers left; writing takes seconds."""
     for folder in cache_dir.iterdir():
-        if _TEMPORARY.fullmatch(folder.name):
-            # it may be another user's, or renamed just now
-            with suppress(OSError), _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB) as abandoned:
-                if abandoned:
-                    shutil.rmtree(folder, ignore_errors=True)
+        # it may be another user's, or renamed just now
+        with suppress(OSError):
+            if _TEMPORARY.fullmatch(folder.name) and time.time() - folder.stat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _open(folder: Path, key: dict[str, object]) -> EncodedReviews | None:

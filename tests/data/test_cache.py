@@ -1,11 +1,11 @@
 """Encoded once, found again, never half written."""
 
 import errno
-import fcntl
 import hashlib
 import json
 import multiprocessing
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -421,6 +421,22 @@ def test_an_equal_vocabulary_shares_the_cache(
     assert len(caches(tmp_path)) == 1
 
 
+def test_what_a_killed_writer_left_goes_and_what_a_living_one_writes_stays(
+    source: AclImdbReviews, tmp_path: Path
+) -> None:
+    living, dead, other = (tmp_path / name for name in (f".{16 * 'a'}-{32 * 'a'}", f".{16 * 'b'}-{32 * 'b'}", ".other"))
+    long_ago = time.time() - cache.ABANDONED_SECONDS - 1
+    for folder in (living, dead, other):
+        folder.mkdir()
+        (folder / "train_tokens.npy").write_bytes(b"half")
+        if folder != living:
+            os.utime(folder, (long_ago, long_ago))
+    encoded_reviews(source, SMALL, tmp_path)
+    assert (living / "train_tokens.npy").read_bytes() == b"half"
+    assert not dead.exists()
+    assert len(caches(tmp_path)) == 3
+
+
 @pytest.fixture(scope="session")
 def official(official_root: str, cache_dir: Path) -> EncodedReviews:
     return encoded_reviews(AclImdbReviews(official_root), Encoding(), cache_dir)
@@ -458,16 +474,3 @@ def test_embedded_reviews_are_the_official_training_half(official: EncodedReview
     training = np.concatenate([official.splits[name].ids for name in ("train", "validation")])
     assert set(training) == set(np.concatenate([embedded.splits[name].ids for name in SPLITS]))
     assert not set(training) & set(official.splits["test"].ids)
-
-
-def test_what_a_killed_writer_left_goes_and_what_a_living_one_writes_stays(small_archive: Path, tmp_path: Path) -> None:
-    living, dead = (tmp_path / f".{16 * sign}-{32 * sign}" for sign in "ab")
-    for folder in (living, dead, tmp_path / ".other"):
-        folder.mkdir()
-        (folder / "train_tokens.npy").write_bytes(b"half")
-    with cache._locked(living, fcntl.LOCK_EX) as held:
-        assert held
-        encoded_reviews(AclImdbReviews(small_archive, REVIEWS_PER_CLASS), Encoding(30, 10), tmp_path)
-    assert (living / "train_tokens.npy").read_bytes() == b"half"
-    assert not dead.exists()
-    assert len(list(tmp_path.iterdir())) == 3
