@@ -37,6 +37,8 @@ _hook = install_import_hook(TENSOR_MODULES, "beartype.beartype")
 
 from rnn_imdb.config.checks import check  # noqa: E402 after the hook
 from rnn_imdb.config.compose import conf_root, register  # noqa: E402 after the hook
+from rnn_imdb.model import make_classifier  # noqa: E402
+from rnn_imdb.model.embedding import frequent_pairs  # noqa: E402
 from rnn_imdb.scan import native  # noqa: E402
 
 # nothing here is a matter of time: machines are shared
@@ -71,6 +73,31 @@ def small_reviews(per_class: int = REVIEWS_PER_CLASS) -> dict[str, bytes]:
                 text = f"{' '.join(words)}. Number {half} {number}!"
                 members[f"aclImdb/{half}/{folder}/{number}_{rating}.txt"] = text.encode()
     return members
+
+
+# sizes of a small classifier: words, tokens in a review, components of a word and of a state
+V, T, E, H = 50, 12, 5, 7
+
+
+def token_rows(batch: int = 4, *, padding: int = 0, side: str = "pre") -> torch.Tensor:
+    """Reviews (batch, T) of the small classifier, with ``padding`` zeros on one side."""
+    tokens = torch.randint(2, V, (batch, T - padding), generator=torch.Generator().manual_seed(batch))
+    zeros = torch.zeros(batch, padding, dtype=torch.long)
+    return torch.cat([zeros, tokens] if side == "pre" else [tokens, zeros], dim=1)
+
+
+def small_classifier(encoder: str = "rnn", **options: Any) -> Any:
+    """A classifier drawn alike every time, of the type that ``encoder`` names."""
+    torch.manual_seed(0)
+    sizes = {"vocabulary_size": V, "sequence_length": T, "embedding_dim": E, "state_dim": H}
+    model = make_classifier(encoder, **(sizes | options))
+    model.pairs = frequent_pairs(token_rows(20).numpy(), options.get("bigrams", 0))
+    return model
+
+
+def name_of(options: Any) -> str:
+    """The name of a test's parameter."""
+    return " ".join(f"{key}={value}" for key, value in options.items()) if isinstance(options, dict) else str(options)
 
 
 def compose(name: str, *overrides: str) -> DictConfig:

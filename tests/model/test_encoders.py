@@ -1,93 +1,24 @@
 """Linear, dense and convolutional classifiers, and the choice among them."""
 
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as L
 import numpy as np
 import pytest
 import torch
-from conftest import compose
-from torch import Tensor, nn
+from conftest import E, H, T, V, compose, small_classifier, token_rows
+from torch import nn
 
 from rnn_imdb.benchmarks.epochs import with_torch_rnn
 from rnn_imdb.common.errors import UserError
-from rnn_imdb.config.names import READOUTS
 from rnn_imdb.model import ENCODERS, make_classifier
 from rnn_imdb.model.baselines import ConvClassifier, DenseClassifier
 from rnn_imdb.model.cell import ACTIVATIONS, LinearCell
-from rnn_imdb.model.classifier import Classifier
 from rnn_imdb.model.rnn import ReviewClassifier
 from rnn_imdb.scan import native
 from rnn_imdb.training import environment
 from rnn_imdb.training.announce import announcement
 from rnn_imdb.training.trainer import build_data, build_module, parameter_dtype
-
-V, T, E, H = 50, 12, 5, 7
-MODELS = [
-    *({"encoder": "rnn", "activation": "identity", "readout": readout} for readout in READOUTS),
-    {"encoder": "rnn", "init": "torch", "spectral_radius": 0.8},
-    {"encoder": "dense"},
-    {"encoder": "conv"},
-    {"encoder": "conv", "kernel_size": 4},
-    {"encoder": "conv", "kernel_size": 15},
-]
-
-
-def small(**options: Any) -> Classifier:
-    torch.manual_seed(0)
-    sizes = {"vocabulary_size": V, "sequence_length": T, "embedding_dim": E, "state_dim": H}
-    return make_classifier(**(sizes | options))
-
-
-def reviews(batch: int = 4, *, padding: int = 0) -> Tensor:
-    tokens = torch.randint(1, V, (batch, T), generator=torch.Generator().manual_seed(batch))
-    tokens[:, :padding] = 0
-    return tokens
-
-
-def name(options: Any) -> str:
-    return " ".join(f"{key}={value}" for key, value in options.items()) if isinstance(options, dict) else str(options)
-
-
-@pytest.mark.parametrize("mask_padding", [False, True])
-@pytest.mark.parametrize("options", [*MODELS, {"encoder": "rnn"}, {"encoder": "rnn", "readout": "attention"}], ids=name)
-def test_logits_are_those_of_the_embedded_words(options: dict[str, Any], mask_padding: bool) -> None:
-    model, tokens = small(**options, mask_padding=mask_padding), reviews(padding=3)
-    mask = tokens != 0 if mask_padding else None
-    torch.testing.assert_close(model.logits_from(model.embedding(tokens), mask), model(tokens))
-
-
-@pytest.mark.parametrize("options", MODELS, ids=name)
-def test_one_step_moves_every_parameter_and_32_reviews_are_memorised(options: dict[str, Any]) -> None:
-    model, tokens, labels = small(**options), reviews(32, padding=2), torch.arange(32) % 2
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    before = {key: parameter.detach().clone() for key, parameter in model.named_parameters()}
-    for step in range(300):
-        optimizer.zero_grad()
-        logits = model(tokens)
-        nn.functional.binary_cross_entropy_with_logits(logits, labels.float()).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        if step == 0:
-            assert [key for key, value in model.named_parameters() if torch.equal(value, before[key])] == []
-    assert torch.equal(model(tokens) > 0, labels == 1)
-
-
-@pytest.mark.parametrize("options", MODELS, ids=name)
-def test_permuted_batch_gives_permuted_logits(options: dict[str, Any]) -> None:
-    model, tokens = small(**options), reviews(6, padding=2)
-    order = torch.tensor([3, 1, 5, 0, 2, 4])
-    torch.testing.assert_close(model(tokens[order]), model(tokens)[order])
-
-
-@pytest.mark.parametrize("options", MODELS, ids=name)
-def test_every_model_survives_a_review_of_nothing_but_padding(options: dict[str, Any]) -> None:
-    model = small(**options, mask_padding=True)
-    logits = model(torch.zeros(2, T, dtype=torch.long))
-    logits.sum().backward()
-    assert logits.isfinite().all()
-    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
 def test_linear_cell_is_the_equation() -> None:
@@ -105,7 +36,7 @@ def test_linear_cell_is_the_equation() -> None:
 
 
 def test_linear_classifier_is_linear_in_the_words() -> None:
-    model = small(activation="identity", readout="mean").double()
+    model = small_classifier(activation="identity", readout="mean").double()
     one, other = torch.randn(2, 4, T, E, dtype=torch.float64)
     zero = model.logits_from(torch.zeros_like(one))
     total = model.logits_from(one) + model.logits_from(other) - zero
@@ -113,15 +44,15 @@ def test_linear_classifier_is_linear_in_the_words() -> None:
 
 
 def test_largest_linear_state_may_lie_far_below_zero() -> None:
-    model = small(activation="identity", readout="max", mask_padding=True)
+    model = small_classifier(activation="identity", readout="max", mask_padding=True)
     assert isinstance(model, ReviewClassifier)
     states = torch.full((1, T, H), -100.0)
-    assert torch.equal(model.readout(states, reviews(1, padding=3) != 0), states[:, 0])
+    assert torch.equal(model.readout(states, token_rows(1, padding=3) != 0), states[:, 0])
 
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_dense_is_its_formula(masked: bool) -> None:
-    model, tokens = small(encoder="dense", mask_padding=masked), reviews(3, padding=4)
+    model, tokens = small_classifier(encoder="dense", mask_padding=masked), token_rows(3, padding=4)
     assert isinstance(model, DenseClassifier)
     nn.init.normal_(model.encoder.bias)
     M, b = model.encoder.weight.detach().numpy(), model.encoder.bias.detach().numpy()
@@ -135,7 +66,7 @@ def test_dense_is_its_formula(masked: bool) -> None:
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("width", [1, 2, 3, 5, 6, 31])
 def test_conv_is_its_formula(width: int, masked: bool) -> None:
-    model, tokens = small(encoder="conv", kernel_size=width, mask_padding=masked), reviews(3, padding=4)
+    model, tokens = small_classifier(encoder="conv", kernel_size=width, mask_padding=masked), token_rows(3, padding=4)
     assert isinstance(model, ConvClassifier)
     nn.init.normal_(model.encoder.bias)
     M, b = model.encoder.weight.detach().numpy(), model.encoder.bias.detach().numpy()  # (H, E, K)
@@ -149,28 +80,6 @@ def test_conv_is_its_formula(width: int, masked: bool) -> None:
         largest = np.maximum(np.max(windows, axis=0), 0)
         expected = model.head.weight.detach().numpy()[0] @ largest + model.head.bias.item()
         assert logit == pytest.approx(expected, abs=1e-6)
-
-
-@pytest.mark.parametrize("padding", ["pre", "post"])
-def test_masked_padding_changes_no_convolution(padding: str) -> None:
-    model, bare = small(encoder="conv", mask_padding=True), reviews()
-    nn.init.normal_(model.get_submodule("encoder").bias)  # pyright: ignore[reportArgumentType] it has one
-    zeros = torch.zeros(len(bare), 9, dtype=torch.long)
-    padded = torch.cat([zeros, bare] if padding == "pre" else [bare, zeros], dim=1)
-    torch.testing.assert_close(model(padded), model(bare))
-
-
-@pytest.mark.parametrize(
-    ("options", "parameters"),
-    [
-        ({"encoder": "rnn", "activation": "identity"}, 322_113),
-        ({"encoder": "dense", "embedding_dim": 12}, 120_000 + (500 * 12 + 1) * 32 + 33),
-        ({"encoder": "conv", "kernel_size": 3}, 320_000 + (3 * 32 + 1) * 32 + 33),
-    ],
-    ids=name,
-)
-def test_parameter_counts(options: dict[str, Any], parameters: int) -> None:
-    assert sum(parameter.numel() for parameter in make_classifier(**options).parameters()) == parameters
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)

@@ -3,33 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import Tensor, nn
+from conftest import E, H, T, small_classifier, token_rows
+from torch import nn
 
 from rnn_imdb.model.cell import TanhCell
 from rnn_imdb.model.readout import READOUTS
 from rnn_imdb.model.rnn import ReviewClassifier
-
-V, T, E, H = 50, 12, 5, 7
-
-
-def small(readout: str = "last", **options) -> ReviewClassifier:
-    torch.manual_seed(0)
-    sizes = {"vocabulary_size": V, "sequence_length": T, "embedding_dim": E, "state_dim": H}
-    return ReviewClassifier(readout=readout, **(sizes | options))
-
-
-def reviews(batch: int = 4, *, padding: int = 0, side: str = "pre") -> Tensor:
-    """Tokens (batch, T) with ``padding`` zeros on one side."""
-    tokens = torch.randint(1, V, (batch, T - padding), generator=torch.Generator().manual_seed(batch))
-    zeros = torch.zeros(batch, padding, dtype=torch.long)
-    return torch.cat([zeros, tokens] if side == "pre" else [tokens, zeros], dim=1)
-
-
-@pytest.mark.parametrize(("readout", "parameters"), [("last", 322_113), ("all", 338_081)])
-def test_lecture_models_have_the_lectures_parameter_counts(readout: str, parameters: int) -> None:
-    assert sum(parameter.numel() for parameter in ReviewClassifier(readout=readout).parameters()) == parameters
 
 
 def torch_rnn_like(cell: TanhCell) -> nn.RNN:
@@ -126,71 +105,16 @@ def test_readouts_are_their_formulas() -> None:
     torch.testing.assert_close(attention(states, mask)[1], weights @ states[1][mask[1]])
 
 
-@pytest.mark.parametrize("readout", list(READOUTS))
-def test_every_readout_survives_a_review_of_nothing_but_padding(readout: str) -> None:
-    model = small(readout, mask_padding=True)
-    logits = model(torch.zeros(2, T, dtype=torch.long))
-    logits.sum().backward()
-    torch.testing.assert_close(logits, model.head.bias.expand(2))
-    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
-
-
-@settings(max_examples=25)
-@given(
-    readout=st.sampled_from([name for name in READOUTS if name != "all"]),
-    side=st.sampled_from(["pre", "post"]),
-    padding=st.integers(1, 9),
-    batch=st.integers(1, 5),
-)
-def test_masked_padding_changes_neither_logits_nor_gradients(readout: str, side: str, padding: int, batch: int) -> None:
-    model = small(readout, mask_padding=True)
-    padded = reviews(batch, padding=padding, side=side)
-    bare = padded[:, padding:] if side == "pre" else padded[:, :-padding]
-    results = []
-    for tokens in (padded, bare):
-        model.zero_grad()
-        logits = model(tokens)
-        logits.square().sum().backward()
-        results.append([logits.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
-    torch.testing.assert_close(results[0], results[1])
-
-
 def test_unmasked_padding_is_a_word_like_any_other() -> None:
-    model = small()
-    assert not torch.allclose(model(reviews(padding=4, side="post")), model(reviews(padding=4)))
-    model(reviews(padding=4)).sum().backward()
+    model = small_classifier()
+    assert not torch.allclose(model(token_rows(padding=4, side="post")), model(token_rows(padding=4)))
+    model(token_rows(padding=4)).sum().backward()
     assert model.embedding.weight.grad is not None
     assert model.embedding.weight.grad[0].any()
-
-
-@pytest.mark.parametrize("readout", list(READOUTS))
-def test_permuted_batch_gives_permuted_logits(readout: str) -> None:
-    model, tokens = small(readout), reviews(6, padding=2)
-    order = torch.tensor([3, 1, 5, 0, 2, 4])
-    torch.testing.assert_close(model(tokens[order]), model(tokens)[order])
-
-
-@pytest.mark.parametrize("mask_padding", [False, True])
-@pytest.mark.parametrize("readout", list(READOUTS))
-def test_one_step_moves_every_parameter_and_32_reviews_are_memorised(readout: str, mask_padding: bool) -> None:
-    model = small(readout, mask_padding=mask_padding)
-    tokens = reviews(32, padding=2)
-    labels = torch.arange(32) % 2
-    optimizer = torch.optim.RMSprop(model.parameters(), lr=0.01, alpha=0.9)
-    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    for step in range(150):
-        optimizer.zero_grad()
-        logits = model(tokens)
-        nn.functional.binary_cross_entropy_with_logits(logits, labels.float()).backward()
-        optimizer.step()
-        if step == 0:
-            unmoved = [name for name, value in model.named_parameters() if torch.equal(value, before[name])]
-            assert unmoved == []
-    assert torch.equal(model(tokens) > 0, labels == 1)
 
 
 def test_unknown_readout_is_refused() -> None:
     with pytest.raises(
         ValueError, match="readout must be one of last, all, mean, max, mean_max, attention, got 'first'"
     ):
-        small("first")
+        small_classifier(readout="first")
