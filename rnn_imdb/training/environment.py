@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import seed_everything
+
+from rnn_imdb.training import lean
 
 # warnings that others give on every run, and why nobody needs to read them
 _CHATTER = (
@@ -48,8 +49,7 @@ def start(seed: int) -> None:
             logging.getLogger(name).setLevel(logging.WARNING)
         for name in _ASKED_FOR:
             logging.getLogger(name).setLevel(logging.INFO)
-    # each fit and test asks, and in a Slurm job takes the weights of an hpc_ckpt_1.ckpt that lies in the run folder
-    SLURMEnvironment.detect = staticmethod(lambda: False)
+    lean.ignore_slurm()
     seed_everything(seed, workers=True, verbose=False)
 
 

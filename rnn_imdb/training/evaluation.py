@@ -67,13 +67,12 @@ def evaluate(
             plugins=[LightningEnvironment()],
             logger=False,
             callbacks=[Bars()],
-            enable_progress_bar=False,
             enable_model_summary=False,
             enable_checkpointing=False,
         )
     chosen_scan(module.classifier, trainer.strategy.root_device, parameter_dtype(trainer))
     trainer.test(module, reviews.loader(split), verbose=False)
-    metrics = {name.replace("test/", f"{split}/"): value for name, value in module.tested.items()}
+    metrics = {name.replace("test/", f"{split}/"): value.item() for name, value in trainer.callback_metrics.items()}
     print(f"{split} of {settings['source']}, {len(reviews.split(split).labels):,} reviews: ", end="")
     print(format_metrics(metrics, split))
     home = opened.path.parent.parent if opened.path.parent.name == BEST.parent.name else opened.path.parent

@@ -1,6 +1,5 @@
 """Training, validation and test of a classifier, for Lightning's Trainer."""
 
-import inspect
 import math
 from typing import Any
 
@@ -9,63 +8,64 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import MeanMetric, Metric
-from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryCalibrationError, BinaryF1Score
+from torchmetrics import Metric
+from torchmetrics.functional.classification import (
+    binary_accuracy,
+    binary_auroc,
+    binary_calibration_error,
+    binary_f1_score,
+)
+from torchmetrics.utilities import dim_zero_cat
 
-from rnn_imdb.common.errors import UserError
+from rnn_imdb.common.errors import UserError, choose
 from rnn_imdb.model.classifier import Classifier
-from rnn_imdb.training.optimizers import OPTIMIZERS, make_schedule
+from rnn_imdb.training import lean
+from rnn_imdb.training.optimizers import OPTIMIZERS, SCHEDULES
 
-STAGES = ("train", "validation", "test")
-TRAINING_METRICS = {"accuracy": BinaryAccuracy}
-EVALUATION_METRICS = {
-    **TRAINING_METRICS,
-    "auroc": BinaryAUROC,
-    "f1": BinaryF1Score,
-    "calibration_error": BinaryCalibrationError,
-}
-# torchmetrics calls them 0 where there is but one class
-OF_TWO_CLASSES = ("auroc", "f1")
+Batch = tuple[Tensor, Tensor]
 
 
-class Outputs:
-    """Logits and labels of the reviews of an epoch so far, in two tensors that grow.
+class EpochMetrics(Metric):
+    """Figures of all reviews of an epoch, in all processes: ``STAGE/loss`` and ``STAGE/accuracy``.
 
-    A tensor kept from each batch would lie between the large ones of the steps, and their memory, torn apart, could
-    not serve again: half a megabyte of fresh memory a step.
+    ``test`` adds AUROC and F1, both NaN where all reviews are of one class, and the expected calibration error (15
+    bins). The outputs are kept and scored once: metrics that are updated with each batch take 10 % of an epoch.
     """
 
-    def __init__(self) -> None:
-        self._values: tuple[Tensor, Tensor] | None = None
-        self._count = 0
+    logits: list[Tensor]
+    labels: list[Tensor]
 
-    def add(self, logits: Tensor, labels: Tensor) -> None:
-        """Those of one batch, (B,) each."""
-        end = self._count + len(labels)
-        if self._values is None:
-            self._values = logits.new_empty(len(labels)), labels.new_empty(len(labels))
-        while end > len(self._values[0]):
-            self._values = torch.cat([self._values[0]] * 2), torch.cat([self._values[1]] * 2)
-        for values, new in zip(self._values, (logits, labels), strict=True):
-            values[self._count : end] = new
-        self._count = end
+    def __init__(self, stage: str) -> None:
+        super().__init__()
+        self.stage = stage
+        self.add_state("logits", [], dist_reduce_fx="cat")
+        self.add_state("labels", [], dist_reduce_fx="cat")
 
-    def values(self) -> tuple[Tensor, Tensor]:
-        """All logits and labels, (N,) each."""
-        assert self._values is not None, "no batch was seen"
-        logits, labels = self._values
-        return logits[: self._count].float(), labels[: self._count].float()
+    def update(self, logits: Tensor, labels: Tensor) -> None:
+        """Add one batch, (B,) each."""
+        self.logits.append(logits.detach())
+        self.labels.append(labels)
 
-    def clear(self) -> None:
-        self._count = 0
+    def compute(self) -> dict[str, float]:
+        logits, labels = dim_zero_cat(self.logits).float(), dim_zero_cat(self.labels).float()
+        # torchmetrics guesses whether it got logits, so it is given probabilities
+        outputs = logits.sigmoid(), labels.int()
+        figures = {"loss": F.binary_cross_entropy_with_logits(logits, labels), "accuracy": binary_accuracy(*outputs)}
+        if self.stage == "test":
+            # torchmetrics calls them 0 where there is but one class
+            both_classes = 0 < labels.mean() < 1
+            unknown = logits.new_tensor(math.nan)
+            figures["auroc"] = binary_auroc(*outputs) if both_classes else unknown
+            figures["f1"] = binary_f1_score(*outputs) if both_classes else unknown
+            figures["calibration_error"] = binary_calibration_error(*outputs)
+        return {f"{self.stage}/{name}": figure.item() for name, figure in figures.items()}
 
 
 class SentimentModule(L.LightningModule):
     """Binary cross-entropy on the logit, and metrics over whole epochs.
 
-    Logged: ``train/loss_step`` by step; ``loss`` and ``accuracy`` of ``train``, ``validation`` and ``test`` by
-    epoch, and the ``learning_rate`` of its last step; ``test`` adds AUROC, F1 (both NaN where all reviews are of one
-    class) and the expected calibration error (15 bins). Training figures are those of the running epoch, each batch
+    Logged: ``train/loss_step`` by step; the figures of ``EpochMetrics`` of ``train``, ``validation`` and ``test`` by
+    epoch, and the ``learning_rate`` of its last step. Training figures are those of the running epoch, each batch
     scored before its own update, as Keras shows them.
 
     Args:
@@ -86,7 +86,7 @@ class SentimentModule(L.LightningModule):
         learning_rate: float = 0.001,
         schedule: str = "constant",
         label_smoothing: float = 0.0,
-        optimizer_options: dict[str, Any] | None = None,
+        **optimizer_options: Any,
     ) -> None:
         super().__init__()
         self.classifier = classifier
@@ -94,132 +94,92 @@ class SentimentModule(L.LightningModule):
         self.learning_rate = learning_rate
         self.schedule = schedule
         self.label_smoothing = label_smoothing
-        self.optimizer_options = optimizer_options or {}
-        self._metrics: dict[str, dict[str, Metric]] = {
-            stage: {
-                name: kind() for name, kind in (EVALUATION_METRICS if stage == "test" else TRAINING_METRICS).items()
-            }
-            for stage in STAGES
-        }
-        # the step at which the weights that are tested were those of the training, and the figures of the test
+        self.optimizer_options = optimizer_options
+        self.train_metrics = EpochMetrics("train")
+        self.validation_metrics = EpochMetrics("validation")
+        self.test_metrics = EpochMetrics("test")
+        # the step at which the training had the weights that are tested
         self.tested_step = 0
-        self.tested: dict[str, float] = {}
-        # of the running epochs: one update of the metrics an epoch costs less than one a batch
-        self._outputs = {stage: Outputs() for stage in STAGES}
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Lightning notes the hook that it is in, 46 times a step, and torch would look at each for a parameter
-        if name == "_current_fx_name":
-            object.__setattr__(self, name, value)
-        else:
-            super().__setattr__(name, value)
+        # the mean loss of the last batch, over all processes, and the learning rate of the last step
+        self.batch_loss = torch.tensor(math.nan)
+        self.last_learning_rate = learning_rate
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (B,) of reviews (B, T)."""
         return self.classifier(tokens)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        return self._step("train", batch)[0]
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Logits (B,), which Lightning hands to the callbacks."""
-        return self._step("validation", batch)[1]
-
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Logits (B,), which Lightning hands to the callbacks."""
-        return self._step("test", batch)[1]
-
-    def _step(self, stage: str, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """The loss, and the logits (B,). ``_loss`` is the loss of all processes."""
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         tokens, labels = batch
-        logits = self.classifier(tokens)
-        self._outputs[stage].add(logits.detach(), labels)
-        if stage == "train" and self.label_smoothing:
-            labels = labels + self.label_smoothing * (0.5 - labels)
-        loss = F.binary_cross_entropy_with_logits(logits, labels)
-        self._loss = loss.detach()
+        logits = self(tokens)
+        self.train_metrics.update(logits, labels)
+        smooth = labels + self.label_smoothing * (0.5 - labels)
+        loss = F.binary_cross_entropy_with_logits(logits, smooth)
+        self.batch_loss = loss.detach()
         if self.trainer.world_size > 1:
             # processes average their gradients, so each mean counts by its share of the reviews
-            own = torch.stack([self._loss * len(labels), loss.new_tensor(len(labels))])
+            own = torch.stack([self.batch_loss * len(labels), loss.new_tensor(len(labels))])
             summed, total = self.trainer.strategy.reduce(own, reduce_op="sum")
-            self._loss = summed / total
+            self.batch_loss = summed / total
             loss = loss * (len(labels) * self.trainer.world_size / total)
-        return loss, logits
+        return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        loss = self._loss.item()
-        if not math.isfinite(loss):
-            norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
-            # nothing was learned before the first step
-            remedy = (
-                "lower optimizer.learning_rate, or set trainer.gradient_clip_val=1.0"
-                if self.global_step
-                else "leave model.spectral_radius and trainer.precision to their defaults"
-            )
-            raise UserError(
-                f"the training loss must be finite, but it is {loss} at step {self.global_step} "
-                f"(learning rate {optimizer.param_groups[0]['lr']:g}, gradient norm {norm.item():g}): {remedy}"
-            )
         # a schedule has moved on by the end of the epoch
-        self._rate = optimizer.param_groups[0]["lr"]
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
-            # Lightning's own way costs a millisecond
-            self._write({"train/loss_step": loss, "epoch": self.current_epoch}, self.global_step)
+        self.last_learning_rate = optimizer.param_groups[0]["lr"]
+        logs = (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # pyright: ignore[reportAttributeAccessIssue]
+        # reading a number makes a GPU wait
+        if logs or self.batch_loss.is_cpu or self.trainer.is_last_batch:
+            self._check_finite(self.batch_loss.item(), optimizer)
+        if logs:
+            figures = {"train/loss_step": self.batch_loss.item(), "epoch": self.current_epoch}
+            lean.write_now(self, figures, self.global_step)
 
-    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
-        # what optimizer.zero_grad() does, but for its profiling
-        for group in optimizer.param_groups:
-            for weight in group["params"]:
-                weight.grad = None
-
-    def _write(self, figures: dict[str, float], step: int) -> None:
-        """Hand figures to the loggers at once."""
-        for logger in self.loggers:
-            logger.log_metrics(figures, step=step)
-
-    def on_train_epoch_start(self) -> None:
-        self._outputs["train"].clear()
+    def _check_finite(self, loss: float, optimizer: torch.optim.Optimizer) -> None:
+        if math.isfinite(loss):
+            return
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
+        # nothing was learned before the first step
+        remedy = (
+            "lower optimizer.learning_rate, or set trainer.gradient_clip_val=1.0"
+            if self.global_step
+            else "leave model.spectral_radius and trainer.precision to their defaults"
+        )
+        raise UserError(
+            f"the training loss must be finite, but it is {loss} at step {self.global_step} "
+            f"(learning rate {optimizer.param_groups[0]['lr']:g}, gradient norm {norm.item():g}): {remedy}"
+        )
 
     def on_train_epoch_end(self) -> None:
-        figures = self._log_epoch("train", logger=False)
-        figures["learning_rate"] = self._rate
-        # Lightning would write these only after the epoch's checkpoint, and a kill in between would lose them
-        self._write(figures | {"epoch": self.current_epoch}, self.global_step - 1)
+        figures = self._log_epoch(self.train_metrics, logger=False)
+        figures |= {"learning_rate": self.last_learning_rate, "epoch": self.current_epoch}
+        lean.write_now(self, figures, self.global_step - 1)
 
-    def on_validation_epoch_start(self) -> None:
-        self._outputs["validation"].clear()
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Logits (B,), which Lightning hands to the callbacks."""
+        return self._evaluate(self.validation_metrics, batch)
 
     def on_validation_epoch_end(self) -> None:
-        self._log_epoch("validation")
+        self._log_epoch(self.validation_metrics)
 
-    def on_test_epoch_start(self) -> None:
-        self._outputs["test"].clear()
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Logits (B,), which Lightning hands to the callbacks."""
+        return self._evaluate(self.test_metrics, batch)
 
     def on_test_epoch_end(self) -> None:
-        self.tested = self._log_epoch("test", logger=False)
-        # Lightning would put them at the last step, which has other weights
-        self._write(self.tested, self.tested_step)
+        figures = self._log_epoch(self.test_metrics, logger=False)
+        lean.write_now(self, figures, self.tested_step)
 
-    def _log_epoch(self, stage: str, *, logger: bool | None = None) -> dict[str, float]:
-        """Compute the figures of an epoch, over all processes where there are several."""
-        logits, labels = self._outputs[stage].values()
-        self._outputs[stage].clear()
-        losses = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-        figures = {f"{stage}/loss": self._compute(MeanMetric(nan_strategy="disable"), losses)}
-        # over all processes, which must go the same way
-        both_classes = stage != "test" or 0 < self._compute(MeanMetric(), labels) < 1
-        # torchmetrics guesses whether it got logits, so it is given probabilities
-        for name, metric in self._metrics[stage].items():
-            known = both_classes or name not in OF_TWO_CLASSES
-            figures[f"{stage}/{name}"] = self._compute(metric, logits.sigmoid(), labels.int()) if known else math.nan
+    def _evaluate(self, metrics: EpochMetrics, batch: Batch) -> Tensor:
+        tokens, labels = batch
+        logits = self(tokens)
+        metrics.update(logits, labels)
+        return logits
+
+    def _log_epoch(self, metrics: EpochMetrics, *, logger: bool | None = None) -> dict[str, float]:
+        figures = metrics.compute()
+        metrics.reset()
         self.log_dict(figures, logger=logger)
         return figures
-
-    def _compute(self, metric: Metric, *values: Tensor) -> float:
-        metric.to(self.device).update(*values)
-        result = metric.compute()
-        metric.reset()
-        return result.item()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         kind = OPTIMIZERS[self.optimizer]
@@ -232,10 +192,6 @@ class SentimentModule(L.LightningModule):
             ) from error
         if self.schedule == "constant":
             return optimizer
-        factor, steps = make_schedule(self.schedule), self.trainer.estimated_stepping_batches
+        factor, steps = choose("schedule", SCHEDULES, self.schedule), self.trainer.estimated_stepping_batches
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step / steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-
-# Lightning asks for it at every step, and Python would work it out each time
-SentimentModule.training_step.__signature__ = inspect.signature(SentimentModule.training_step)  # pyright: ignore[reportFunctionMemberAccess]

@@ -84,14 +84,3 @@ def one_cycle(s: float) -> float:
 
 OPTIMIZERS = {"rmsprop": RMSprop, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 SCHEDULES = {"linear": linear, "cosine": cosine, "one_cycle": one_cycle}
-
-
-def make_schedule(name: str) -> Callable[[float], float]:
-    """The schedule called ``name``.
-
-    Raises:
-        ValueError: there is no such schedule.
-    """
-    if name not in SCHEDULES:
-        raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {name!r}")
-    return SCHEDULES[name]

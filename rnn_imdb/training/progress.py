@@ -1,74 +1,47 @@
-"""Progress bars on standard error that cost next to nothing."""
+"""What a training shows while it runs: bars on standard error, and a table of its epochs."""
 
 import math
 import time
 from typing import Any
 
 import lightning.pytorch as L
-from lightning.pytorch.callbacks import Checkpoint
-from torch import Tensor
+from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from tqdm import tqdm
 
-from rnn_imdb.common.processes import is_leader
+from rnn_imdb.training.module import SentimentModule
 
 
-class Bars(L.Callback):
-    """One bar for a training epoch, one for a pass over validation or test reviews; both vanish when done."""
-
-    # reading the loss makes a GPU wait, so it is shown this often at most
-    SECONDS_BETWEEN_LOSSES = 0.5
+class Bars(TQDMProgressBar):
+    """Lightning's bars, on standard error and in a terminal alone; they vanish when done or interrupted."""
 
     def __init__(self) -> None:
-        self._bars: list[tqdm[Any]] = []
-        self._shown = 0.0
+        # reading the loss makes a GPU wait
+        super().__init__(refresh_rate=50)
+        self._bars: list[Tqdm] = []
 
-    def _open(self, description: str, batches: float) -> None:
+    def _open(self, description: str) -> Tqdm:
         # of several processes, one speaks for all; None means where there is no terminal
-        options: dict[str, Any] = {"leave": False, "dynamic_ncols": True, "disable": None if is_leader() else True}
-        self._bars.append(tqdm(total=int(batches), desc=description, unit="batch", **options))
+        disable = True if self.is_disabled else None
+        self._bars.append(Tqdm(desc=description, unit="batch", leave=False, dynamic_ncols=True, disable=disable))
+        return self._bars[-1]
 
-    def _close(self) -> None:
-        if self._bars:
-            self._bars.pop().close()
+    def init_train_tqdm(self) -> Tqdm:
+        return self._open(self.train_description)
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._open(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", trainer.num_training_batches)
+    def init_validation_tqdm(self) -> Tqdm:
+        return self._open(self.validation_description)
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        bar = self._bars[-1]
-        now = time.monotonic()
-        if now - self._shown > self.SECONDS_BETWEEN_LOSSES:
-            self._shown = now
-            loss: Tensor = outputs["loss"]
-            bar.set_postfix_str(f"loss {loss.item():.3f}", refresh=False)
-        bar.update()
+    def init_test_tqdm(self) -> Tqdm:
+        return self._open(self.test_description)
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._close()
-
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._open("validation", sum(trainer.num_val_batches))
-
-    def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        self._bars[-1].update()
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._close()
-
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._open("test", sum(trainer.num_test_batches))
-
-    def on_test_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        self._bars[-1].update()
-
-    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._close()
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        assert isinstance(pl_module, SentimentModule)
+        return {"loss": f"{pl_module.batch_loss.item():.3f}"}
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        while self._bars:
-            self._close()
+        for bar in self._bars:
+            bar.close()
 
 
 HEADER = """\
@@ -76,12 +49,8 @@ HEADER = """\
 epoch      loss  accuracy    loss  accuracy  seconds"""
 
 
-class EpochTable(Checkpoint):
-    """Prints, and keeps in ``rows``, the loss and accuracy of each epoch; the rows travel in checkpoints.
-
-    Lightning calls callbacks of the type Checkpoint after the module has logged its epoch, and others before:
-    hence the base class.
-    """
+class EpochTable(L.Callback):
+    """Prints, and keeps in ``rows``, the loss and accuracy of each epoch; the rows travel in checkpoints."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
@@ -106,10 +75,13 @@ class EpochTable(Checkpoint):
         self._validated = True
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        row = {name: float(value) for name, value in trainer.callback_metrics.items() if not name.endswith("_step")}
+        row = {name: float(value) for name, value in trainer.callback_metrics.items()}
         if not self._validated:
             # Lightning still shows the figures of the last validation
             row |= dict.fromkeys(("validation/loss", "validation/accuracy"), math.nan)
+        # the module logs its figures only after this, and computes them once
+        assert isinstance(pl_module, SentimentModule)
+        row |= pl_module.train_metrics.compute()
         row |= {"epoch": trainer.current_epoch, "seconds": time.monotonic() - self._started}
         self.rows.append(row)
         if trainer.is_global_zero:

@@ -31,9 +31,9 @@ from rnn_imdb.model.embedding import frequent_pairs
 from rnn_imdb.training import environment
 from rnn_imdb.training.announce import announcement, format_metrics, next_steps
 from rnn_imdb.training.checkpoint import Checkpoint, CheckpointContent, make_content, open_checkpoint
-from rnn_imdb.training.curves import keep_rows, written_at_the_end
 from rnn_imdb.training.environment import machine, versions
 from rnn_imdb.training.epoch_seed import EpochSeed
+from rnn_imdb.training.lean import keep_rows, written_at_the_end
 from rnn_imdb.training.outcome import finished
 from rnn_imdb.training.progress import EpochTable
 from rnn_imdb.training.resume import read_config
@@ -145,7 +145,7 @@ def _train(config: DictConfig, folder: Path, work: Path) -> dict[str, Any]:
             module.tested_step = best.step - 1
             with together(trainer), refusals(MisconfigurationException):
                 trainer.test(module, data, verbose=False)
-            metrics |= module.tested
+            metrics |= {name: value.item() for name, value in trainer.callback_metrics.items()}
         metrics |= {
             "parameters": sum(parameter.numel() for parameter in module.parameters()),
             "best_epoch": best.epoch + 1,

@@ -2,8 +2,8 @@
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
@@ -16,7 +16,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import callbacks as lightning_callbacks
 from lightning.pytorch.callbacks import DeviceStatsMonitor, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
-from lightning.pytorch.profilers import PassThroughProfiler
 from omegaconf import DictConfig
 from torch.utils.tensorboard import SummaryWriter
 
@@ -27,6 +26,7 @@ from rnn_imdb.config.lightning_options import CALLBACKS
 from rnn_imdb.data.module import IMDBDataModule
 from rnn_imdb.data.text import Vocabulary
 from rnn_imdb.model.classifier import Classifier
+from rnn_imdb.training import lean
 from rnn_imdb.training.checkpoint import AtomicCheckpointIO, build_classifier
 from rnn_imdb.training.module import SentimentModule
 from rnn_imdb.training.progress import Bars
@@ -45,32 +45,7 @@ def build_module(config: Mapping[str, Any], vocabulary_size: int) -> SentimentMo
 def with_optimizer(classifier: Classifier, optimizer: Mapping[str, Any]) -> SentimentModule:
     """The Lightning module of a classifier and the group ``optimizer``."""
     options = dict(optimizer)
-    return SentimentModule(
-        classifier,
-        optimizer=options.pop("name"),
-        learning_rate=options.pop("learning_rate"),
-        schedule=options.pop("schedule"),
-        label_smoothing=options.pop("label_smoothing"),
-        optimizer_options=options,
-    )
-
-
-class NoProfiler(PassThroughProfiler):
-    """Gives one empty context to all: Lightning's own makes forty a step, one for each hook of each callback."""
-
-    _context = nullcontext()
-
-    def profile(self, action_name: str) -> AbstractContextManager[None]:  # pyright: ignore[reportIncompatibleMethodOverride] entered all the same
-        return self._context
-
-
-def leave_out_empty_hooks(callback: L.Callback) -> None:
-    """Take away the hooks of each batch that ``callback`` does not fill: sixty a step, for which Lightning prepares."""
-    for name in dir(L.Callback):
-        empty = getattr(L.Callback, name)
-        of_a_batch = name.startswith("on_") and any(word in name for word in ("batch", "backward", "before"))
-        if of_a_batch and getattr(callback, name) == empty.__get__(callback):
-            setattr(callback, name, None)
+    return SentimentModule(classifier, optimizer=options.pop("name"), **options)
 
 
 # what Lightning raises where it refuses its arguments, and Hydra where a class does
@@ -90,18 +65,14 @@ def refusals(*errors: type[Exception]) -> Iterator[None]:
         ) from error
 
 
-# annotation of an argument -> types of the values that a configuration may give, and what they are called
-_PLAIN: dict[Any, tuple[tuple[type, ...], str]] = {
-    bool: ((bool,), "true or false"),
-    int: ((int,), "a whole number"),
-    float: ((int, float), "a number"),
-    str: ((str,), "a text"),
-    NoneType: ((NoneType,), "null"),
-}
+# plain types of arguments, and how a configuration gives them
+_PLAIN = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", NoneType: "null"}
 
 
-def make(config: DictConfig, group: str, **further: Any) -> list[Any]:
+def make(config: DictConfig, group: str, further: Callable[[type], dict[str, Any]] = lambda _: {}) -> list[Any]:
     """The objects of a group such as ``callbacks``, whose entries name a class and its arguments; null means off.
+
+    ``further`` gives arguments that no entry names, for each class.
 
     Raises:
         UserError: an entry names no class, or gives a list for a number.
@@ -118,27 +89,26 @@ def make(config: DictConfig, group: str, **further: Any) -> list[Any]:
             )
         with refusals(*REFUSALS):
             kind = get_class(entry._target_)
-            parameters = dict(inspect.signature(kind).parameters)
+            annotations = {key: each.annotation for key, each in inspect.signature(kind).parameters.items()}
             if issubclass(kind, TensorBoardLogger):
                 # it passes the rest on to a writer, which is only made after the first epoch
-                rest = {str(option): None for option in entry if option not in parameters and option != "_target_"}
+                rest = {str(option): None for option in entry if option not in annotations and option != "_target_"}
                 arguments = inspect.signature(SummaryWriter).bind_partial(**rest).signature.parameters
-                parameters |= {name: each.replace(annotation=type(each.default)) for name, each in arguments.items()}
-            for option, parameter in parameters.items():
+                annotations |= {key: type(each.default) for key, each in arguments.items()}
+            for option, annotation in annotations.items():
                 if option in entry:
-                    _check_type(f"{group}.{name}.{option}", parameter.annotation, entry[option])
-            made.append(instantiate(entry, **further))
+                    _check_type(f"{group}.{name}.{option}", annotation, entry[option])
+            made.append(instantiate(entry, **further(kind)))
     return made
 
 
 def _check_type(key: str, annotation: Any, value: Any) -> None:
     """Test a value against the annotation of its argument; what is no plain type is left to the class."""
     kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-    if all(kind in _PLAIN for kind in kinds):
-        types, names = zip(*(_PLAIN[kind] for kind in kinds), strict=True)
-        # to Python, True is a number
-        if not isinstance(value, sum(types, ())) or (isinstance(value, bool) and bool not in kinds):
-            raise UserError(f"{key} must be {' or '.join(names)}, got {value!r}", exit_code=2)
+    # a whole number is a number too, but True, which is one to Python, is not
+    fits = type(value) in kinds or (type(value) is int and float in kinds)
+    if not fits and all(kind in _PLAIN for kind in kinds):
+        raise UserError(f"{key} must be {' or '.join(_PLAIN[kind] for kind in kinds)}, got {value!r}", exit_code=2)
 
 
 # a figure of each epoch -> the mode in which it is watched
@@ -201,36 +171,33 @@ def build_trainer(
     Raises:
         UserError: one of them refuses its arguments.
     """
-    arguments = dict(config.trainer)
-    arguments.setdefault("profiler", NoProfiler())
-    bars = [Bars()] if arguments.pop("enable_progress_bar") else []
+    bars = [Bars()] if config.trainer.enable_progress_bar else []
     configured = make(config, "callbacks")
-    loggers = make(config, "logger", save_dir=str(folder))
+
+    def of_the_run(kind: type) -> dict[str, Any]:
+        of_tensorboard = {"purge_step": purge_step} if issubclass(kind, TensorBoardLogger) else {}
+        return {"save_dir": str(folder), **of_tensorboard}
+
+    loggers = make(config, "logger", of_the_run)
     check_callbacks(configured, loggers)
     for callback in configured:
         if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
             callback.dirpath = str((checkpoints or folder / BEST.parent).absolute())
-    for logger in loggers:
-        if isinstance(logger, TensorBoardLogger):
-            # arguments of its SummaryWriter, which is made when first used
-            logger._kwargs["purge_step"] = purge_step
     with refusals(*REFUSALS):
         trainer = L.Trainer(
-            **arguments,
+            **config.trainer,
             logger=loggers,
             plugins=[AtomicCheckpointIO(), *slurm()],
             callbacks=[*bars, *callbacks, *configured],
             default_root_dir=folder,
-            enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
         )
     check_processes(trainer)
-    # rnn_imdb.common.interrupts answers signals; Lightning would wait for the other processes within a handler
-    trainer._signal_connector.register_signal_handlers = lambda: None
+    lean.ignore_signals(trainer)
     for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue] Lightning lists them there
-        leave_out_empty_hooks(callback)
+        lean.leave_out_empty_hooks(callback)
     return trainer
 
 

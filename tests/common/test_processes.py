@@ -272,11 +272,13 @@ def test_loss_that_is_not_finite_on_one_process_is_one_on_all(small_overrides: l
     module = build_module(compose("train", *small_overrides), 20)
     others = torch.tensor([torch.nan, 2.0])
     trainer: Any = SimpleNamespace(
-        world_size=2, strategy=SimpleNamespace(reduce=lambda own, **_: own + others), global_step=6
+        world_size=2,
+        strategy=SimpleNamespace(reduce=lambda own, **_: own + others),
+        global_step=6,
+        log_every_n_steps=10,
     )
     module._trainer = trainer
-    loss, _ = module._step("train", (torch.full((6, 30), 3), torch.ones(6)))
-    assert loss.isfinite()
+    assert module.training_step((torch.full((6, 30), 3), torch.ones(6)), 0).isfinite()
     with pytest.raises(UserError, match="must be finite, but it is nan at step 6"):
         module.on_before_optimizer_step(torch.optim.SGD(module.parameters(), lr=0.1))
 

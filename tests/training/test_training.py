@@ -20,6 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
+from torch.nn import functional as F
 
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import BEST, LAST
@@ -29,7 +30,7 @@ from rnn_imdb.data.splits import SPLITS
 from rnn_imdb.model.rnn import ReviewClassifier
 from rnn_imdb.sweeps.results import read_jobs, write_csv
 from rnn_imdb.training import environment
-from rnn_imdb.training.module import Outputs, SentimentModule
+from rnn_imdb.training.module import EpochMetrics, SentimentModule
 from rnn_imdb.training.run import train
 from rnn_imdb.training.trainer import build_data, build_module, build_trainer
 
@@ -175,8 +176,8 @@ def test_bars_are_shown_in_a_terminal(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     run("trainer.max_epochs=1")
     printed = capsys.readouterr().err
-    assert "epoch 1/1" in printed
-    assert "test:" in printed
+    assert "Epoch 0:" in printed
+    assert "Testing" in printed
 
 
 def test_what_hydra_wrote_is_no_run(run: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +195,7 @@ def test_what_hydra_wrote_is_no_run(run: Train, tmp_path: Path, monkeypatch: pyt
 
 
 def test_options_that_an_optimizer_refuses_are_a_clear_error() -> None:
-    module = SentimentModule(ReviewClassifier(), optimizer="sgd", optimizer_options={"nesterov": True, "momentum": 0.0})
+    module = SentimentModule(ReviewClassifier(), optimizer="sgd", nesterov=True, momentum=0.0)
     with pytest.raises(UserError, match=r"such that SGD accepts them, but it says: Nesterov") as caught:
         module.configure_optimizers()
     assert caught.value.exit_code == 2
@@ -268,19 +269,20 @@ def test_scan_that_does_not_serve_the_run_is_a_clear_error(
     assert not list(tmp_path.rglob("versions.json"))
 
 
-def test_outputs_of_an_epoch_lie_in_one_place() -> None:
-    outputs, generator = Outputs(), torch.Generator().manual_seed(0)
-    for sizes in ([32] * 9 + [7], [250, 250, 3], [1]):
-        outputs.clear()
-        batches = [(torch.randn(n, generator=generator), torch.ones(n) * n) for n in sizes]
-        for batch in batches:
-            outputs.add(*batch)
-        for values, expected in zip(outputs.values(), zip(*batches, strict=True), strict=True):
-            assert torch.equal(values, torch.cat(expected))
-    place = outputs.values()[0].data_ptr()
-    outputs.clear()
-    outputs.add(torch.zeros(500), torch.zeros(500))
-    assert outputs.values()[0].data_ptr() == place
+def test_metrics_of_an_epoch_do_not_depend_on_its_batches() -> None:
+    generator = torch.Generator().manual_seed(0)
+    metrics, figures = EpochMetrics("test"), []
+    logits, labels = torch.randn(300, generator=generator), torch.randint(2, (300,), generator=generator).float()
+    for sizes in (300, 32, [250, 49, 1]):
+        for batch in zip(logits.split(sizes), labels.split(sizes), strict=True):
+            metrics.update(*batch)
+        figures.append(metrics.compute())
+        metrics.reset()
+    assert figures[0] == figures[1] == figures[2]
+    assert figures[0]["test/loss"] == F.binary_cross_entropy_with_logits(logits, labels).item()
+    assert figures[0]["test/accuracy"] == pytest.approx(((logits > 0) == labels).float().mean().item())
+    above = logits[labels == 1][:, None] - logits[labels == 0] > 0
+    assert figures[0]["test/auroc"] == pytest.approx(above.float().mean().item())
 
 
 def test_callbacks_keep_the_hooks_that_they_fill(small_overrides: list[str], tmp_path: Path) -> None:
@@ -294,12 +296,13 @@ def test_callbacks_keep_the_hooks_that_they_fill(small_overrides: list[str], tmp
     replaced.on_before_backward = lambda *_: called.append("given")
     environment.start(0)
     config = compose("train", *small_overrides, "trainer.max_epochs=1", "trainer.limit_train_batches=1")
-    environment.start(0)
     trainer = build_trainer(config, tmp_path, [told, replaced])
     trainer.fit(build_module(config, config.data.vocabulary_size), build_data(config.data))
     assert called == ["given", "filled"]
     assert told.on_before_backward is None
     assert told.on_validation_end is not None
+    assert trainer.checkpoint_callback is not None
+    assert trainer.checkpoint_callback.best_model_path == str(tmp_path / BEST)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_tensorboard_shows_curves_and_one_hparams_entry(run: Train, tmp_path: Path) -> None:
