@@ -2,10 +2,8 @@
 
     h_t = tanh(I p_t + W h_{t-1})        I: the identity, so that `projected` enters as rnn_tanh's input
 
-B batch, T time, H state of any size. I costs B·T·H² multiplications forward and twice that backward, which the fused
-kernels do not spend. A NaN in p_t makes all of h_t NaN (0 · NaN), not only its own component; from h_{t+1} on there is
-no difference.
-cuDNN uses TF32 unless told otherwise: here it is told, forward and backward, and the caller's setting is put back.
+The fused kernels have no such product. It makes all of h_t NaN where a component of p_t is (0 · NaN); from h_{t+1} on
+there is no difference. cuDNN's TF32 is off, forward and backward, and the caller's setting is put back.
 """
 
 from collections.abc import Iterator
@@ -38,15 +36,9 @@ def _rnn(projected: Tensor, weight: Tensor, initial_state: Tensor) -> Tensor:
     limit = torch.finfo(projected.dtype).max
     # One buffer in cuDNN's order, or it copies the weights and warns at every call.
     parameters = torch.cat([torch.eye(state_dim, dtype=weight.dtype, device=weight.device), weight])
+    tensors = projected.clamp(-limit, limit), initial_state[None].contiguous(), parameters.split(state_dim)
     options = {"has_biases": False, "num_layers": 1, "dropout": 0.0, "bidirectional": False, "batch_first": True}
-    states, _ = torch.rnn_tanh(
-        projected.clamp(-limit, limit),
-        initial_state[None].contiguous(),
-        parameters.split(state_dim),
-        train=torch.is_grad_enabled(),
-        **options,
-    )
-    return states
+    return torch.rnn_tanh(*tensors, train=torch.is_grad_enabled(), **options)[0]
 
 
 class _Scan(torch.autograd.Function):

@@ -123,11 +123,10 @@ class _Recurrence(torch.autograd.Function):
         if wants_input_weight:
             d_input_weight = _weight_gradient(d_projected[None], x[None])[:H, :E]
         if wants_inputs:
-            d_x = (
-                d_projected
-                if input_weight is None
-                else _linear(d_projected, input_weight.T, in_place=weight is not None)
-            )
+            d_x = d_projected
+            if input_weight is not None:
+                # without a scan, d_projected may be the caller's
+                d_x = _linear(d_x, input_weight.T, in_place=weight is not None)
             d_x = d_x[:, :E]
             d_inputs = d_x.reshape(ctx.inputs_shape) if words is None else _scatter_add(d_x, words, ctx.inputs_shape)
         return d_inputs, d_input_weight, d_bias, d_weight, d_initial, None, None, None, None, None

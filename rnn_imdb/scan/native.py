@@ -74,11 +74,6 @@ _FUNCTIONS = {
 }
 
 
-def is_built(instruction_set: str) -> bool:
-    """Whether the installation compiled the kernel for an instruction set."""
-    return importlib.util.find_spec(f"rnn_imdb.scan._cpu_{instruction_set}") is not None
-
-
 def load(instruction_set: str) -> ctypes.CDLL:
     """The compiled kernel for `avx512`, `avx2` or `baseline`; ImportError or OSError says why it does not load."""
     name = f"rnn_imdb.scan._cpu_{instruction_set}"
@@ -136,8 +131,8 @@ def unavailable_reason() -> str | None:
 def call(function: str, numbers: tuple[int | float, ...], *arrays: Tensor | None) -> None:
     """Run a function of csrc/*.c on `arrays`, with torch's number of threads.
 
-    `numbers` are its sizes and what else is no array; arrays are tensors, or None where one is optional. Each is looked
-    at before C gets its address, for C believes the sizes.
+    `numbers` are its sizes and what else is no array; an optional array may be None. Every array is checked before C
+    gets its address, since C trusts the sizes.
 
     Raises:
         TypeError: an array is missing, or of another dtype or device.
@@ -153,11 +148,9 @@ def call(function: str, numbers: tuple[int | float, ...], *arrays: Tensor | None
     known = _FUNCTIONS[function]
     # sixty arrays a training step: a few short questions each
     for array, name, dtype, need in zip(arrays, known.names, known.dtypes, known.needs(*numbers), strict=True):
-        if array is None:
-            if name[-1] != "?":
-                raise TypeError(_misfit(function, name, dtype, need, array))
+        if array is None and name[-1] == "?":
             plain.append(None)
-        elif array.dtype is not dtype or not array.is_cpu:
+        elif array is None or array.dtype is not dtype or not array.is_cpu:
             raise TypeError(_misfit(function, name, dtype, need, array))
         elif array.numel() == need and array.is_contiguous():
             plain.append(array.data_ptr())
@@ -166,22 +159,17 @@ def call(function: str, numbers: tuple[int | float, ...], *arrays: Tensor | None
         else:
             raise ValueError(_misfit(function, name, dtype, need, array))
     status = getattr(kernel, function)(*plain, torch.get_num_threads())
+    if status == _NO_MEMORY:
+        raise MemoryError(f"{function} could not allocate its scratch memory for the sizes {numbers}")
+    if status == _OUT_OF_RANGE:
+        raise IndexError(f"a token is out of range in {function}: words have numbers from 0 to {numbers[-1] - 1}")
     if status:
-        raise _refusal(function, numbers, status)
+        raise ValueError(f"sizes must fit each other in {function}, got {numbers}")
 
 
 def _misfit(function: str, name: str, dtype: torch.dtype, need: int | tuple[int, int], array: Tensor | None) -> str:
     size = f"of shape {need}" if isinstance(need, tuple) else f"and contiguous, with {need} entries"
-    got = "None"
+    got = array
     if array is not None:
-        strides = f" and strides {array.stride()}" if array.layout == torch.strided else f" and layout {array.layout}"
-        got = f"{array.dtype} on {array.device}, of shape {tuple(array.shape)}{strides}"
+        got = f"{array.dtype} on {array.device}, of shape {tuple(array.shape)} and strides {array.stride()}"
     return f"{name.rstrip('?')} must be {dtype} on cpu {size} in {function}, got {got}"
-
-
-def _refusal(function: str, numbers: tuple[int | float, ...], status: int) -> Exception:
-    if status == _NO_MEMORY:
-        return MemoryError(f"{function} could not allocate its scratch memory for the sizes {numbers}")
-    if status == _OUT_OF_RANGE:
-        return IndexError(f"a token is out of range in {function}: words have numbers from 0 to {numbers[-1] - 1}")
-    return ValueError(f"sizes must fit each other in {function}, got {numbers}")

@@ -1,4 +1,4 @@
-"""The kernels behind scan/gpu.py: the tanh scan forward and backward, each one launch, in true float32.
+"""The kernels behind triton_scan.py: the tanh scan forward and backward, each one launch, in true float32.
 
     h_t[i] = tanh(p_t[i] + Σ_j W[i, j] h_{t-1}[j])                        a masked step: h_t = h_{t-1}
     δ_t[i] = (1 − h_t[i]²) (g_t[i] + Σ_j W[j, i] δ_{t+1}[j])              a masked step: δ_t = 0, the gradient passes on

@@ -50,15 +50,9 @@ class _Scan(torch.autograd.Function):
         weight_part = states.new_empty(programs, state_dim, state_dim)
         strides = (*upstream.stride(), weight.stride(0), *((0, 0) if mask is None else mask.stride()))
         tensors = (upstream, weight, initial_state, mask, states, delta, weight_part, initial_part)
+        numbers = batch, time, *strides
         _launch(
-            triton_kernels.backward,
-            programs,
-            triton_kernels.BACKWARD_WARPS,
-            *tensors,
-            batch,
-            time,
-            *strides,
-            state_dim=state_dim,
+            triton_kernels.backward, programs, triton_kernels.BACKWARD_WARPS, *tensors, *numbers, state_dim=state_dim
         )
         return delta, weight_part.sum(0), initial_part, None
 
