@@ -75,11 +75,7 @@ def refuse_single(config: DictConfig) -> None:
 
 
 def run_job(config: DictConfig, folder: Path) -> None:
-    """Run, resume or skip one job of a sweep, and say so on one line; a failure stays in the job's folder.
-
-    Raises:
-        UserError: the sweep asks for what no job can do.
-    """
+    """Run, resume or skip one job of a sweep, and say so on one line; a failure stays in the job's folder."""
     hydra = HydraConfig.get()
     refuse_single(config)
     if folder.is_symlink():
@@ -161,15 +157,12 @@ def _conclude(folder: Path) -> None:
     write_csv(jobs, folder / "results.csv")
     print(f"written to {folder / 'results.csv'}\nreport       python -m rnn_imdb.report {quote(str(folder))}")
     failed = [f"  {job.name}: {job.error}" for job in jobs if job.status in ("failed", "damaged")]
+    running = [f"  {job.name}" for job in jobs if job.status == "running"]
     if failed:
         print(f"{len(failed)} of {len(jobs)} jobs failed; the same command tries them again:", *failed, sep="\n")
-    running = [f"  {job.name}" for job in jobs if job.status == "running"]
     if running:
-        print(
-            f"{len(running)} of {len(jobs)} jobs run in another process; give the same command again later:",
-            *running,
-            sep="\n",
-        )
+        print(f"{len(running)} of {len(jobs)} jobs run in another process; give the same command again later:")
+        print(*running, sep="\n")
     if failed or running:
         raise SystemExit(1)
 

@@ -33,10 +33,7 @@ def write_plots(configurations: Sequence[Configuration], others: Sequence[str], 
         folder: where the files go.
 
     Returns:
-        The files written, each with a sentence about it.
-
-    Raises:
-        UserError: a file cannot be written.
+        The files written, each with its caption.
     """
     if not configurations:
         return {}

@@ -24,16 +24,9 @@ _FORMS = {"accuracy": (100.0, ".2f", " %"), "loss": (1.0, ".4f", "")}
 
 
 def write_report(jobs: Sequence[Job], folder: Path, *, title: str, command: str) -> list[Path]:
-    """Write ``results.csv``, plots and ``summary.md`` about ``jobs``, and return these files.
+    """Write ``results.csv``, plots and ``summary.md`` into ``folder``, and return these files.
 
-    Args:
-        jobs: the jobs of a sweep.
-        folder: where the files go; made where it is not there.
-        title: the sweep's name.
-        command: what a reader types to make the report again.
-
-    Raises:
-        UserError: a file cannot be written.
+    The last names the sweep by its ``title``, and the ``command`` that makes the report again.
     """
     # matplotlib takes long to import
     from rnn_imdb.sweeps.plots import write_plots

@@ -9,6 +9,7 @@ import stat
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -159,18 +160,13 @@ def _read_job(folder: Path) -> Job:
     try:
         lines = read_text(folder / ERROR, "replace").strip().splitlines() or ["error.txt is empty"]
     except FileNotFoundError:
-        return Job(folder, config, status="running" if _is_running(folder) else "unfinished")
+        # a lock that may not be opened tells nothing
+        with suppress(UserError, OSError):
+            return Job(folder, config, status="running" if is_held(folder) else "unfinished")
+        return Job(folder, config, status="unfinished")
     except UserError as error:
         lines = [f"error.txt: {error}"]
     return Job(folder, config, status="failed", error=one_line(lines[-1], ERROR_WIDTH))
-
-
-def _is_running(folder: Path) -> bool:
-    try:
-        return is_held(folder)
-    # a lock that may not be opened tells nothing
-    except (UserError, OSError):
-        return False
 
 
 def _read_config(path: Path) -> dict[str, Any]:
