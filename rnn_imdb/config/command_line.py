@@ -15,7 +15,6 @@ from rnn_imdb.common.errors import UserError
 
 # options that name a file or folder: what stands there is a text, whatever it looks like
 PATHS = ("data.root", "data.cache_dir", "checkpoint", "resume", "output", "hydra.run.dir", "hydra.sweep.dir")
-_MULTIRUN = ("-m", "--multirun")
 # between commas, but for those in quotes and brackets
 _VALUES = re.compile(r"""(?:'[^']*'|"[^"]*"|\([^)]*\)|\[[^]]*\]|\{[^}]*\}|[^,])+""")
 # the whole value in one pair of brackets, closed or not
@@ -24,14 +23,13 @@ _parser = OverridesParser.create()
 
 
 def prepare(arguments: list[str], *, bare: str | None = None) -> list[str]:
-    """A command line as Hydra can read it: flags, then overrides.
+    """What the user typed as Hydra can read it: flags, then overrides.
 
     Args:
-        arguments: what the user typed.
         bare: the option that a path without ``KEY=`` is meant for.
 
     Raises:
-        UserError: an argument that is neither.
+        UserError: an argument is neither.
     """
     flags, overrides = split(arguments)
     if not reads_overrides(flags):
@@ -78,7 +76,7 @@ def reads_overrides(flags: list[str]) -> bool:
 
 def is_sweep(flags: list[str], overrides: list[str]) -> bool:
     """Whether Hydra is asked for several jobs."""
-    return bool(set(_MULTIRUN) & set(flags)) or "hydra.mode=MULTIRUN" in overrides
+    return bool({"-m", "--multirun"} & set(flags)) or "hydra.mode=MULTIRUN" in overrides
 
 
 def parsed(overrides: list[str]) -> list[Override]:
@@ -87,14 +85,13 @@ def parsed(overrides: list[str]) -> list[Override]:
 
 
 def readable(overrides: list[str], *, several: bool) -> list[str]:
-    """``overrides`` with quotes around the values that Hydra's grammar cannot read, or would read as no path.
+    """``overrides`` with quotes around the values that Hydra's grammar cannot read, or would not read as a path.
 
     Args:
-        overrides: ``KEY=VALUE``, ``+KEY=VALUE`` or ``~KEY``.
         several: whether an option may have several values.
 
     Raises:
-        UserError: the first that is none, or has several values in vain.
+        UserError: an override is not ``KEY=VALUE``, ``+KEY=VALUE`` or ``~KEY``, or has several values in vain.
     """
     return [_readable(text, several) for text in overrides]
 

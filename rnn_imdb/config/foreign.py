@@ -11,33 +11,24 @@ from typing import Any
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.config.schema import is_folder_name
 
-_LIGHTNING = "lightning.pytorch"
+_OWN = (
+    "rnn_imdb.training.progress.Bars",
+    *(f"rnn_imdb.insight.callbacks.{name}" for name in ("ForgettingCurve", "Quality", "StateHealth", "WordMap")),
+)
+_CALLBACKS = (
+    *("ModelCheckpoint", "EarlyStopping", "LearningRateMonitor", "DeviceStatsMonitor"),
+    *("EMAWeightAveraging", "WeightAveraging"),
+)
 # what is made on a file's word: no other writes a file by an argument's name, runs code or asks a server
-MADE: dict[str, tuple[str, ...]] = {
-    "callbacks": (
-        *(
-            f"{_LIGHTNING}.callbacks.{name}"
-            for name in (
-                *("ModelCheckpoint", "EarlyStopping", "LearningRateMonitor", "DeviceStatsMonitor"),
-                *("EMAWeightAveraging", "WeightAveraging"),
-            )
-        ),
-        "rnn_imdb.training.progress.Bars",
-        "rnn_imdb.insight.callbacks.ForgettingCurve",
-        "rnn_imdb.insight.callbacks.Quality",
-        "rnn_imdb.insight.callbacks.StateHealth",
-        "rnn_imdb.insight.callbacks.WordMap",
-    ),
-    "logger": (f"{_LIGHTNING}.loggers.TensorBoardLogger", f"{_LIGHTNING}.loggers.CSVLogger"),
+MADE = {
+    "callbacks": (*(f"lightning.pytorch.callbacks.{name}" for name in _CALLBACKS), *_OWN),
+    "logger": tuple(f"lightning.pytorch.loggers.{name}" for name in ("TensorBoardLogger", "CSVLogger")),
     "trainer": (),
 }
-# callbacks that runs of before name otherwise, with the name that they have now
+# callbacks by the names of earlier versions, with the name that they have now
+_MODULES = ("bars", "forgetting", "quality", "states", "word_map")
 RENAMED = {
-    "rnn_imdb.callbacks.bars.Bars": "rnn_imdb.training.progress.Bars",
-    "rnn_imdb.callbacks.forgetting.ForgettingCurve": "rnn_imdb.insight.callbacks.ForgettingCurve",
-    "rnn_imdb.callbacks.quality.Quality": "rnn_imdb.insight.callbacks.Quality",
-    "rnn_imdb.callbacks.states.StateHealth": "rnn_imdb.insight.callbacks.StateHealth",
-    "rnn_imdb.callbacks.word_map.WordMap": "rnn_imdb.insight.callbacks.WordMap",
+    f"rnn_imdb.callbacks.{module}.{name.rpartition('.')[2]}": name for module, name in zip(_MODULES, _OWN, strict=True)
 }
 # relative to the working directory, so that no value is inside the run folder
 _FOLDERS = ("dirpath", "save_dir")
@@ -65,8 +56,7 @@ def check_plain(value: Any, key: str = "") -> None:
         UserError: there is one.
     """
     if isinstance(value, (Mapping, list)):
-        items = value.items() if isinstance(value, Mapping) else enumerate(value)
-        for name, child in items:
+        for name, child in value.items() if isinstance(value, Mapping) else enumerate(value):
             check_plain(child, f"{key}.{name}" if key else str(name))
     elif isinstance(value, str) and "${" in value:
         raise UserError(f"a saved configuration holds plain values, but {key} is {value!r}: write the value itself")
@@ -83,9 +73,8 @@ def check_objects(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
         UserError: a value that the user must give himself.
     """
     for group, made in MADE.items():
-        entries, given = saved[group] or {}, own[group] or {}
-        for name, entry in entries.items():
-            _check_object(entry, given.get(name), f"{group}.{name}", made)
+        for name, entry in (saved[group] or {}).items():
+            _check_object(entry, (own[group] or {}).get(name), f"{group}.{name}", made)
 
 
 def _check_object(value: Any, own: Any, key: str, made: tuple[str, ...] = ()) -> None:

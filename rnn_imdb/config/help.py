@@ -52,7 +52,7 @@ def help_text(root: Path, name: str) -> str:
             line = f"# {path.stem}: {_summary(path)}"
             parts.append(textwrap.fill(line, 80, initial_indent="  ", subsequent_indent="  #   "))
         if option is not None:
-            parts.append(_indented(_with_base(root, root / group / f"{option}.yaml")))
+            parts.append(textwrap.indent(_with_base(root, root / group / f"{option}.yaml"), "  "))
     parts += ["", "More of Hydra (sweeps, tab completion, printing a configuration): --hydra-help"]
     return "\n".join(parts)
 
@@ -83,7 +83,3 @@ def _options(path: Path) -> str:
         if not skipping:
             kept.append(line)
     return "\n".join(kept).strip("\n")
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"  {line}" if line else line for line in text.splitlines())

@@ -19,8 +19,8 @@ WITHOUT_EFFECT = ("data.root", "data.cache_dir", "trainer.enable_progress_bar", 
 # the one option in which a run may grow
 EPOCHS = "trainer.max_epochs"
 _LIGHTNING = r"lightning\.pytorch\.callbacks\."
-# callbacks that change no weight and no figure
-_LOOKING_ON = re.compile(
+# callbacks that only observe: they change no weight and no figure
+_OBSERVERS = re.compile(
     rf"rnn_imdb\.(insight|training\.progress)\..+|{_LIGHTNING}(LearningRateMonitor|DeviceStatsMonitor)"
 )
 
@@ -63,17 +63,17 @@ def _address(target: Any) -> str:
 
 
 def _is_off(key: str, value: Any, classes: Mapping[str, str]) -> bool:
-    """Whether an option is null where that means off, or is one of a callback that looks on."""
+    """Whether an option is null where that means off, or belongs to a callback that only observes."""
     group, *names = key.split(".")
     if group == "callbacks":
-        looking_on = names and looks_on(classes.get(f"callbacks.{names[0]}._target_"))
-        return bool(looking_on) or (value is None and len(names) < 2)
+        observed = names and only_observes(classes.get(f"callbacks.{names[0]}._target_"))
+        return bool(observed) or (value is None and len(names) < 2)
     return group == "trainer" and value is None
 
 
-def looks_on(target: Any) -> bool:
+def only_observes(target: Any) -> bool:
     """Whether a callback of the class ``target`` changes no result."""
-    return _LOOKING_ON.fullmatch(_address(target)) is not None
+    return _OBSERVERS.fullmatch(_address(target)) is not None
 
 
 def reviews(config: DictConfig) -> str:

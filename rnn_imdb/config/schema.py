@@ -10,16 +10,7 @@ from typing import Any
 
 from omegaconf import MISSING, ListConfig
 
-from rnn_imdb.config.names import (
-    ACTIVATIONS,
-    ENCODERS,
-    INITIALIZERS,
-    OPTIMIZERS,
-    READOUTS,
-    SCANS,
-    SCHEDULES,
-    SOURCES,
-)
+from rnn_imdb.config import names
 
 
 @dataclass(frozen=True)
@@ -34,8 +25,8 @@ def _ruled(text: str, holds: Callable[[Any], bool], *, earlier: Any = MISSING) -
     return field(default=earlier, metadata={"rule": Rule(text, holds)})
 
 
-def _one_of(*names: str, earlier: str = MISSING) -> Any:
-    return _ruled(f"one of {', '.join(names)}", lambda value: value in names, earlier=earlier)
+def _one_of(*valid: str, earlier: str = MISSING) -> Any:
+    return _ruled(f"one of {', '.join(valid)}", lambda value: value in valid, earlier=earlier)
 
 
 def _between(low: float, high: float, *, earlier: Any = MISSING) -> Any:
@@ -47,17 +38,24 @@ def _positive(high: float) -> Any:
     return _ruled(f"a number above 0, at most {high:,}", lambda value: 0 < value <= high)
 
 
+def _null_or(text: str, holds: Callable[[Any], bool], *, earlier: Any = MISSING) -> Any:
+    return _ruled(f"null, or {text}", lambda value: value is None or holds(value), earlier=earlier)
+
+
+def _words() -> Any:
+    return _null_or("a whole number from 1 to 20,000", lambda value: 1 <= value <= 20_000, earlier=None)
+
+
 def _dropout() -> Any:
     return _ruled("a number from 0 to below 1", lambda value: 0 <= value < 1, earlier=0.0)
 
 
-def _words() -> Any:
-    text = "null, or a whole number from 1 to 20,000"
-    return _ruled(text, lambda value: value is None or 1 <= value <= 20_000, earlier=None)
+def _counts() -> Any:
+    return _ruled("whole numbers from 1", lambda value: len(value) > 0 and min(value) > 0)
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return type(value) is int and value >= 1
 
 
 def _is_devices(value: Any) -> bool:
@@ -65,18 +63,15 @@ def _is_devices(value: Any) -> bool:
     if isinstance(value, str):
         return value == "auto" or re.fullmatch(r"-1|[1-9]\d*|\d+(, *\d+)*,?", value) is not None
     if isinstance(value, (list, ListConfig)):
-        numbers = list(value)
-        whole = all(isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in numbers)
-        return whole and 0 < len(numbers) == len(set(numbers))
+        return all(type(each) is int and each >= 0 for each in value) and 0 < len(value) == len(set(value))
     return _is_count(value) or value == -1
 
 
-def _is_limit(value: Any) -> bool:
-    return _is_count(value) or (isinstance(value, float) and 0 < value <= 1)
-
-
 def _limit() -> Any:
-    return _ruled("a number of batches from 1, or a share above 0.0, at most 1.0", _is_limit)
+    return _ruled(
+        "a number of batches from 1, or a share above 0.0, at most 1.0",
+        lambda value: _is_count(value) or (isinstance(value, float) and 0 < value <= 1),
+    )
 
 
 def is_folder_name(name: str) -> bool:
@@ -88,7 +83,7 @@ def is_folder_name(name: str) -> bool:
 class DataConfig:
     """Arguments of ``rnn_imdb.data.module.IMDBDataModule``."""
 
-    source: str = _one_of(*SOURCES)
+    source: str = _one_of(*names.SOURCES)
     root: str | None = MISSING
     reviews_per_class: int = _between(10, 1_000_000)
     cache_dir: str | None = MISSING
@@ -111,15 +106,15 @@ class ModelConfig:
 
     state_dim: int = _between(1, 4096)
     embedding_dim: int = _between(1, 4096)
-    readout: str = _one_of(*READOUTS)
+    readout: str = _one_of(*names.READOUTS)
     bias: bool = MISSING
     mask_padding: bool = MISSING
-    scan: str = _one_of("auto", *SCANS)
-    encoder: str = _one_of(*ENCODERS, earlier="rnn")
-    activation: str = _one_of(*ACTIVATIONS, earlier="tanh")
-    init: str = _one_of(*INITIALIZERS, earlier="keras")
-    spectral_radius: float | None = _ruled(
-        "null, or a number above 0, at most 1,000", lambda value: value is None or 0 < value <= 1000, earlier=None
+    scan: str = _one_of("auto", *names.SCANS)
+    encoder: str = _one_of(*names.ENCODERS, earlier="rnn")
+    activation: str = _one_of(*names.ACTIVATIONS, earlier="tanh")
+    init: str = _one_of(*names.INITIALIZERS, earlier="keras")
+    spectral_radius: float | None = _null_or(
+        "a number above 0, at most 1,000", lambda value: 0 < value <= 1000, earlier=None
     )
     kernel_size: int = _between(1, 100, earlier=5)
     bigrams: int = _between(0, 1_000_000, earlier=0)
@@ -134,10 +129,10 @@ class ModelConfig:
 class OptimizerConfig:
     """What every training has; the rest is an argument of the class of that name in ``torch.optim``."""
 
-    name: str = _one_of(*OPTIMIZERS)
+    name: str = _one_of(*names.OPTIMIZERS)
     learning_rate: float = _positive(100.0)
     weight_decay: float = _between(0.0, 100.0)
-    schedule: str = _one_of("constant", *SCHEDULES, earlier="constant")
+    schedule: str = _one_of("constant", *names.SCHEDULES, earlier="constant")
     label_smoothing: float = _between(0.0, 0.5, earlier=0.0)
 
 
@@ -184,7 +179,7 @@ class TrainerConfig:
     strategy: str = _one_of("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
     precision: str = _one_of("32-true", "64-true", "bf16-true", "16-true", "bf16-mixed", "16-mixed")
     max_epochs: int = _between(1, 100_000)
-    gradient_clip_val: float | None = _ruled("null, or a number above 0", lambda value: value is None or value > 0)
+    gradient_clip_val: float | None = _null_or("a number above 0", lambda value: value > 0)
     accumulate_grad_batches: int = _between(1, 25_000)
     limit_train_batches: Any = _limit()
     limit_val_batches: Any = _limit()
@@ -255,8 +250,8 @@ class BenchmarkConfig:
     callbacks: dict[str, Any] = MISSING
     logger: dict[str, Any] = MISSING
     epoch: bool = MISSING
-    batch_sizes: list[int] = _ruled("whole numbers from 1", lambda value: len(value) > 0 and min(value) > 0)
-    state_dims: list[int] = _ruled("whole numbers from 1", lambda value: len(value) > 0 and min(value) > 0)
+    batch_sizes: list[int] = _counts()
+    state_dims: list[int] = _counts()
     time: int = _between(1, 20_000)
     seconds: float = _positive(600.0)
     repeats: int = _between(1, 100)

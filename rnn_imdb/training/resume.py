@@ -13,7 +13,7 @@ from rnn_imdb.common.processes import is_leader
 from rnn_imdb.config.checks import check
 from rnn_imdb.config.compose import restore
 from rnn_imdb.config.foreign import check_objects
-from rnn_imdb.config.identity import EPOCHS, WITHOUT_EFFECT, looks_on, options, reviews
+from rnn_imdb.config.identity import EPOCHS, WITHOUT_EFFECT, only_observes, options, reviews
 from rnn_imdb.training.outcome import finished, recorded_reviews
 
 
@@ -148,9 +148,9 @@ def _take_over(saved: DictConfig, composed: DictConfig, keys: Sequence[str]) -> 
         elif group == "logger":
             saved.logger = composed.logger
         elif group == "callbacks":
-            kept = {name: entry for name, entry in saved.callbacks.items() if not _looks_on(entry)}
-            saved.callbacks = kept | {name: entry for name, entry in composed.callbacks.items() if _looks_on(entry)}
+            kept = {name: entry for name, entry in saved.callbacks.items() if not _observes(entry)}
+            saved.callbacks = kept | {name: entry for name, entry in composed.callbacks.items() if _observes(entry)}
 
 
-def _looks_on(entry: DictConfig | None) -> bool:
-    return entry is not None and looks_on(entry.get("_target_"))
+def _observes(entry: DictConfig | None) -> bool:
+    return entry is not None and only_observes(entry.get("_target_"))

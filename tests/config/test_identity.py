@@ -82,9 +82,9 @@ def record(folder: Path, found: str) -> None:
 
 def test_report_groups_by_the_same_definition(tmp_path: Path) -> None:
     shown = {"trainer__enable_progress_bar": False, "data__root": "/elsewhere", "logger": {"csv": {"version": "csv"}}}
-    looks_on = {"_target_": "rnn_imdb.insight.callbacks.StateHealth", "reviews": 5}
+    observer = {"_target_": "rnn_imdb.insight.callbacks.StateHealth", "reviews": 5}
     write_run(tmp_path / "a", 0.8)
-    write_run(tmp_path / "b", 0.8, seed=1, callbacks__states=looks_on, **shown)
+    write_run(tmp_path / "b", 0.8, seed=1, callbacks__states=observer, **shown)
     write_run(tmp_path / "c", 0.8, 0.8, seed=2, model__encoder="rnn", optimizer__schedule="constant")
     write_run(tmp_path / "d", 0.8, seed=3, optimizer__schedule="linear")
     jobs = read_jobs(tmp_path)
