@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as L
 import numpy as np
@@ -45,11 +46,9 @@ class BatchSampler(Sampler[np.ndarray]):
     fewer reviews than processes joins the one before it.
 
     Args:
-        size: number of reviews.
-        batch_size: reviews in a batch, of all processes together.
-        seed: seed of the orders, or None.
-        replicas: number of processes.
-        rank: number of this one.
+        size, batch_size: number of reviews, and of those in a batch of all processes together.
+        seed: of the orders, or None.
+        replicas, rank: number of processes, and of this one.
     """
 
     def __init__(
@@ -89,6 +88,7 @@ class IMDBDataModule(L.LightningDataModule):
     Args:
         seed: of the order of the training batches.
         vocabulary: words to encode with instead of the training split's own.
+        encoding: arguments of ``cache.Encoding``.
         others: the options in ``conf/data/``, where their meaning stands.
 
     Raises:
@@ -102,22 +102,17 @@ class IMDBDataModule(L.LightningDataModule):
         root: str | None = None,
         reviews_per_class: int = 12_500,
         cache_dir: str | None = None,
-        vocabulary_size: int = 10_000,
-        sequence_length: int = 500,
-        padding: str = "pre",
-        truncation: str = "pre",
         first_words: int | None = None,
         last_words: int | None = None,
-        split_seed: int = 0,
-        split_by: str = "review",
         batch_size: int = 32,
         evaluation_batch_size: int = 250,
         seed: int = 0,
         vocabulary: Vocabulary | None = None,
+        **encoding: Any,
     ) -> None:
         super().__init__()
         self.source = make_source(source, root=root, reviews_per_class=reviews_per_class)
-        self.encoding = Encoding(vocabulary_size, sequence_length, padding, truncation, split_seed, split_by)
+        self.encoding = Encoding(**encoding)
         self.cache_dir = expand(cache_dir) if cache_dir else _user_cache()
         self.first_words = first_words
         self.last_words = last_words
