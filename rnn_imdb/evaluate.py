@@ -5,6 +5,7 @@ from functools import partial
 from omegaconf import DictConfig
 
 from rnn_imdb.common.files import find_checkpoint
+from rnn_imdb.common.interrupts import deferred
 from rnn_imdb.config.checks import check
 from rnn_imdb.config.command_line import prepare
 from rnn_imdb.config.hydra import run_hydra
@@ -15,7 +16,8 @@ def task(config: DictConfig) -> None:
     check(config)
     # torch takes seconds to import, and a mistyped path should not wait for it
     find_checkpoint(config.checkpoint)
-    from rnn_imdb.training.evaluation import evaluate
+    with deferred():
+        from rnn_imdb.training.evaluation import evaluate
 
     evaluate(
         config.checkpoint,

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from rnn_imdb.common.console import as_command
 from rnn_imdb.common.files import CONFIG, METRICS, relative
-from rnn_imdb.common.interrupts import Interrupted
+from rnn_imdb.common.interrupts import Interrupted, deferred
 from rnn_imdb.common.processes import is_leader
 from rnn_imdb.config.checks import check
 from rnn_imdb.config.command_line import pasted
@@ -56,7 +56,8 @@ def task(config: DictConfig) -> None:
     if is_leader():
         print(in_short(config), flush=True)
     # torch and Lightning take seconds to import, and a mistyped option should not wait for them
-    from rnn_imdb.training.run import train
+    with deferred():
+        from rnn_imdb.training.run import train
 
     try:
         train(config, folder, resuming=resuming is not None)

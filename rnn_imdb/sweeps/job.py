@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rnn_imdb.common.console import as_command, one_line
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import CONFIG, ERROR, Busy, refuse_links, write_atomically
+from rnn_imdb.common.interrupts import deferred
 from rnn_imdb.config.checks import check, check_values
 from rnn_imdb.config.identity import digest, reviews
 from rnn_imdb.sweeps.leaderboard import leaderboard
@@ -110,9 +111,10 @@ def run_job(config: DictConfig, folder: Path) -> None:
 
 def _train(config: DictConfig, folder: Path, workers: int) -> dict[str, Any]:
     # a finished job, and a command line that is refused, need no torch
-    import torch
+    with deferred():
+        import torch
 
-    from rnn_imdb.training.run import train
+        from rnn_imdb.training.run import train
 
     if workers > 1:
         # jobs side by side share the cores, and their bars would overwrite each other

@@ -25,6 +25,8 @@ from rnn_imdb.common.files import (
     refuse_links,
     write_atomically,
 )
+from rnn_imdb.common.interrupts import check as check_signals
+from rnn_imdb.common.interrupts import deferred
 from rnn_imdb.common.processes import is_leader, together
 from rnn_imdb.config.identity import short
 from rnn_imdb.model.embedding import frequent_pairs
@@ -111,7 +113,7 @@ def _train(config: DictConfig, folder: Path, work: Path) -> dict[str, Any]:
     trainer = build_trainer(
         config,
         folder,
-        [EpochSeed(config.seed), table, CheckpointContent(content, None if source else work / LAST)],
+        [EndAtSignal(), EpochSeed(config.seed), table, CheckpointContent(content, None if source else work / LAST)],
         checkpoints=work / LAST.parent,
         purge_step=last.step if last else None,
     )
@@ -129,7 +131,7 @@ def _train(config: DictConfig, folder: Path, work: Path) -> dict[str, Any]:
         print(text, flush=True)
 
     # a callback may lack what it needs
-    with together(trainer), refusals(MisconfigurationException, ModuleNotFoundError):
+    with together(trainer), deferred(), refusals(MisconfigurationException, ModuleNotFoundError):
         trainer.fit(module, data, ckpt_path=work / LAST if source else None)
     if config.trainer.fast_dev_run:
         return {}
@@ -139,7 +141,7 @@ def _train(config: DictConfig, folder: Path, work: Path) -> dict[str, Any]:
         named.rmdir()
     best = _best(work, table.rows)
     metrics: dict[str, Any] = {name: value for name, value in table.rows[best.epoch].items() if "/" in name}
-    with written_at_the_end(trainer.loggers if trainer.is_global_zero else ()):
+    with deferred(), written_at_the_end(trainer.loggers if trainer.is_global_zero else ()):
         if config.test:
             module.classifier.load_state_dict(best.weights)
             module.tested_step = best.step - 1
@@ -160,6 +162,19 @@ def _train(config: DictConfig, folder: Path, work: Path) -> dict[str, Any]:
         _write_end(metrics, folder, work)
         print(next_steps(folder, config.data.root))
     return metrics
+
+
+class EndAtSignal(L.Callback):
+    """Answers a signal between two batches, where nothing is half written."""
+
+    def on_train_batch_start(self, *args: Any, **kwargs: Any) -> None:
+        check_signals()
+
+    def on_validation_batch_start(self, *args: Any, **kwargs: Any) -> None:
+        check_signals()
+
+    def on_test_batch_start(self, *args: Any, **kwargs: Any) -> None:
+        check_signals()
 
 
 def _best(work: Path, rows: list[dict[str, float]]) -> Checkpoint:

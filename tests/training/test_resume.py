@@ -1,6 +1,5 @@
 """Runs that are killed, interrupted or grown, and continue as if nothing had been."""
 
-import contextlib
 import errno
 import json
 import os
@@ -9,12 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -25,12 +21,11 @@ from omegaconf import DictConfig, OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
 from test_report import write_run
-from torch.utils.tensorboard.writer import SummaryWriter
 
-from rnn_imdb.common import files, interrupts
+from rnn_imdb.common import files
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import BEST, LAST, Busy, locked
-from rnn_imdb.common.interrupts import Interrupted, interruptible
+from rnn_imdb.common.interrupts import Interrupted
 from rnn_imdb.config import identity
 from rnn_imdb.training import resume
 from rnn_imdb.training.checkpoint import open_checkpoint
@@ -223,161 +218,6 @@ def test_signal_leaves_a_checkpoint_and_the_command_to_continue(
     assert "python -m rnn_imdb.train resume=run" in err
     assert "Traceback" not in err
     assert open_checkpoint(tmp_path / "run" / LAST).step % 4 == 0
-
-
-@pytest.mark.parametrize("number", interrupts.SIGNALS)
-def test_signals_are_one_exception_and_handlers_come_back(number: signal.Signals) -> None:
-    before = signal.getsignal(number)
-    with pytest.raises(Interrupted, match=number.name) as caught, interruptible():
-        signal.raise_signal(number)
-    assert caught.value.exit_code == 128 + number
-    assert signal.getsignal(number) is before
-
-
-def test_second_signal_does_not_disturb_the_end() -> None:
-    ended = []
-
-    @interruptible()
-    def interrupted_often() -> None:
-        try:
-            signal.raise_signal(signal.SIGTERM)
-        finally:
-            for number in interrupts.SIGNALS:
-                signal.raise_signal(number)
-                ended.append(number)
-
-    with pytest.raises(Interrupted, match="SIGTERM"):
-        interrupted_often()
-    assert ended == list(interrupts.SIGNALS)
-
-
-def test_signal_that_nohup_ignores_stays_ignored() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with interruptible():
-            signal.raise_signal(signal.SIGHUP)
-    finally:
-        signal.signal(signal.SIGHUP, before)
-
-
-def test_another_thread_has_no_signals() -> None:
-    entered = []
-
-    def enter() -> None:
-        with interruptible():
-            entered.append(signal.getsignal(signal.SIGTERM))
-
-    thread = threading.Thread(target=enter)
-    thread.start()
-    thread.join()
-    assert entered == [signal.getsignal(signal.SIGTERM)]
-
-
-def test_signal_within_an_import_waits_until_the_module_is_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lines = ("import signal", "try: signal.raise_signal(signal.SIGTERM)", "except BaseException: pass", "whole = True")
-    (tmp_path / "imported_slowly.py").write_text("\n".join(lines))
-    monkeypatch.syspath_prepend(tmp_path)
-
-    @interruptible()
-    def imports() -> None:
-        import_module("imported_slowly")
-        time.sleep(10)
-
-    with pytest.raises(Interrupted, match="SIGTERM"):
-        imports()
-    assert sys.modules.pop("imported_slowly").whole
-
-
-def in_a_del() -> None:
-    class Going:
-        def __del__(self) -> None:
-            signal.raise_signal(signal.SIGTERM)
-
-    Going()
-
-
-def in_code_that_takes_it_for_something_else() -> None:
-    with contextlib.suppress(BaseException):
-        signal.raise_signal(signal.SIGTERM)
-
-
-@pytest.mark.parametrize("drop", [in_a_del, in_code_that_takes_it_for_something_else])
-@pytest.mark.parametrize("seconds", [0, 10])
-def test_signal_that_is_dropped_on_its_way_is_raised_again(drop: Callable[[], None], seconds: float) -> None:
-    @interruptible()
-    def interrupted() -> None:
-        drop()
-        time.sleep(seconds)
-
-    with pytest.raises(Interrupted, match="SIGTERM"):
-        interrupted()
-
-
-def test_end_that_hangs_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interrupts, "PATIENCE", 0.05)
-    ended = []
-    monkeypatch.setattr(os, "_exit", ended.append)
-
-    @interruptible()
-    def hangs() -> None:
-        try:
-            signal.raise_signal(signal.SIGTERM)
-        finally:
-            while not ended:
-                time.sleep(0.01)
-
-    with pytest.raises(Interrupted, match="SIGTERM"):
-        hangs()
-    assert set(ended) == {128 + signal.SIGTERM}
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_within_tensorboards_writer_waits_until_it_holds_no_lock(number: signal.Signals, tmp_path: Path) -> None:
-    """At every call of, and every return to, what the writer and its queue do."""
-
-    def interrupted_at(event: int | None, writer: SummaryWriter) -> int:
-        """Interrupt at the ``event``-th call or return within the writer; how many there were."""
-        count = 0
-
-        def at(frame: FrameType, what: str, _argument: object) -> None:
-            nonlocal count
-            if what in {"call", "return"} and interrupts._must_finish(frame):
-                count += 1
-                if count == event:
-                    signal.raise_signal(number)
-
-        sys.setprofile(at)
-        try:
-            writer.add_scalar("loss", 1.0)
-            writer.flush()
-            if event is not None:
-                time.sleep(10)
-        finally:
-            sys.setprofile(None)
-        return count
-
-    whole = SummaryWriter(str(tmp_path / "whole"))
-    events = interrupted_at(None, whole)
-    whole.close()
-    assert events > 20
-    for event in range(1, events + 1):
-        writer = SummaryWriter(str(tmp_path / str(event)))
-        with pytest.raises(Interrupted, match=number.name), interruptible():
-            interrupted_at(event, writer)
-        closing = threading.Thread(target=writer.close, daemon=True)
-        closing.start()
-        closing.join(timeout=10)
-        assert not closing.is_alive(), f"closing hangs after an interruption at event {event}"
-        assert curves(tmp_path / str(event)) == {"loss": [(0, 1.0)]}
-
-
-def test_signal_that_waits_is_raised_at_the_end_of_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interrupts, "_must_finish", lambda _frame: True)
-    with pytest.raises(Interrupted, match="SIGINT"), interruptible():
-        signal.raise_signal(signal.SIGINT)
-    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
 def test_resume_compares_what_is_given_and_refuses_a_difference_by_name(
