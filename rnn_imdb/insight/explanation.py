@@ -27,23 +27,18 @@ SO_FAR = {
 
 
 class Word(NamedTuple):
-    """A word that the model read."""
+    """A word that the model read; ``value`` is P(positive) after it or its attribution, ``number`` counts from 1."""
 
     text: str
-    # whether it is in the vocabulary; all others are one and the same word to the model
     known: bool
-    # P(positive) after it, or its attribution
     value: float
-    # its place in the review, from 1
     number: int
 
 
 class Padding(NamedTuple):
-    """Padding on one side of the words."""
+    """Padding that the model read on one side, and P(positive) after it, or the sum of its attributions."""
 
-    # how many steps the model read; none under a mask
     steps: int
-    # P(positive) after them, or the sum of their attributions
     value: float
 
 
@@ -51,8 +46,7 @@ class Explanation(NamedTuple):
     """What each word did.
 
     Attributes:
-        quantity: what the values are: P(positive) after each word, or the part that each word has in the logit,
-            positive where it speaks for a positive review.
+        quantity: P(positive) after each word, or each word's part in the logit, positive for a positive review.
         method: how they were computed, on one line.
         words: those that the model read, at least one.
         before, after: the padding on both sides. Without any in front, ``before`` has P(positive) of the state zero.
@@ -126,17 +120,12 @@ def explain(
         parts = attributions(classifier, tokens)
         values, before, after = parts[front:behind], parts[:front].sum(), parts[behind:].sum()
     read: list[int] = numbers[front:behind].tolist()
-    columns = (
-        [words[number - 1] for number in read],
-        (tokens[front:behind] != UNKNOWN_INDEX).tolist(),
-        values.tolist(),
-        read,
-    )
+    texts, known = [words[number - 1] for number in read], (tokens[front:behind] != UNKNOWN_INDEX).tolist()
     padded = not classifier.mask_padding
     return Explanation(
         quantity=quantity,
         method=method,
-        words=[Word(*word) for word in zip(*columns, strict=True)],
+        words=[Word(*word) for word in zip(texts, known, values.tolist(), read, strict=True)],
         before=Padding(front * padded, before.item()),
         after=Padding((len(tokens) - behind) * padded, after.item()),
         total=len(words),

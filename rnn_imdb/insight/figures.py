@@ -54,7 +54,7 @@ def draw_states(reviews: Sequence[ReviewStates], epoch: int) -> Figure:
     axes = figure.subplots(panels, 1, squeeze=False)[:, 0]
     for axis, review in zip(axes, reviews, strict=False):
         image = axis.imshow(review.states.T, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
-        truth = "positive" if review.positive else "negative"
+        truth = CLASSES[review.positive]
         axis.set_title(f"a {truth} review, P(positive) = {review.probability:.1%} at its end", fontsize=10)
         axis.set_ylabel("component of the state")
         axis.set_xticks(range(len(review.words)), [_printable(word) for word in review.words], rotation=90, fontsize=9)

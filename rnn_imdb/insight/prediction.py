@@ -23,14 +23,7 @@ from rnn_imdb.training.checkpoint import Checkpoint
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says about one text.
-
-    Attributes:
-        label: ``positive`` or ``negative``.
-        probability: P(positive).
-        words, known_words, read_words: tokens in the text, in the model's vocabulary, and those that the model read.
-        explanation: what each of the latter did, where that was asked for.
-    """
+    """What a model says about one text, and how many tokens it has, the vocabulary knows, and the model read."""
 
     label: str
     probability: float
@@ -104,17 +97,11 @@ def describe(
     columns = max(shutil.get_terminal_size().columns, 60)
     parts = []
     for prediction, text in zip(predictions, texts, strict=True):
-        line = (
-            f"{prediction.label}  {prediction.probability:6.1%}  "
-            f"{prediction.known_words:,} of {prediction.words:,} words known  "
-        )
+        known = f"{prediction.known_words:,} of {prediction.words:,} words known"
+        line = f"{prediction.label}  {prediction.probability:6.1%}  {known}  "
         parts.append((line + one_line(text, columns - len(line))).rstrip())
-        if explained and prediction.explanation:
-            colours = shows_colours(sys.stdout)
-            parts.append(
-                coloured_text(prediction.explanation, columns) if colours else plain_text(prediction.explanation)
-            )
-            parts.append("")
+        if explained and (found := prediction.explanation):
+            parts += [coloured_text(found, columns) if shows_colours(sys.stdout) else plain_text(found), ""]
     if picture:
         parts.append(f"wrote {picture}")
     return "\n".join(parts).rstrip("\n")

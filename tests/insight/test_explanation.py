@@ -165,14 +165,6 @@ def test_attributions_equal_finite_differences(classifier: Classifier, padding: 
     assert max(map(abs, values)) > 1e-4
 
 
-@pytest.mark.parametrize("mask_padding", [False, True])
-@pytest.mark.parametrize("readout", ["all", "attention"])
-def test_logits_of_embedded_words_are_those_of_the_words(readout: str, mask_padding: bool) -> None:
-    classifier, tokens = strong(readout, mask_padding=mask_padding), torch.stack([row(7, "pre"), row(9, "post")])
-    mask = tokens != 0 if mask_padding else None
-    torch.testing.assert_close(classifier.logits_from(classifier.embedding(tokens), mask), classifier(tokens))
-
-
 def probabilities(values: list[float], **changes: Any) -> Explanation:
     """An explanation with the running probabilities ``values``."""
     words = [Word(f"word{number}", True, value, number + 1) for number, value in enumerate(values)]

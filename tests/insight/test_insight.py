@@ -67,7 +67,7 @@ def run(small_overrides: list[str], tmp_path: Path) -> Train:
 def looked(small_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two epochs with all that the callbacks can show."""
     folder = tmp_path_factory.mktemp("looked") / "run"
-    train(compose("train", *small_overrides, "test=false", "trainer.max_epochs=2", *INSIGHT), folder)
+    train(compose("train", *small_overrides, "test=false", "trainer.max_epochs=2", "callbacks=insight"), folder)
     return folder
 
 
@@ -357,7 +357,7 @@ def test_a_resumed_run_shows_the_same(run: Train, looked: Path) -> None:
 
 
 def test_fast_dev_run_keeps_nothing(run: Train) -> None:
-    folder = run(*INSIGHT, "trainer.fast_dev_run=true")
+    folder = run("callbacks=insight", "trainer.fast_dev_run=true")
     assert sorted(path.name for path in folder.iterdir()) == [".lock", "config.yaml", "versions.json"]
 
 
@@ -391,10 +391,18 @@ def test_a_linear_recurrence_has_no_saturation(run: Train) -> None:
     assert SCALARS - set(found) == {"insight/saturated"}
 
 
-@pytest.mark.parametrize("name", ["forgetting", "states"])
-def test_a_number_of_reviews_that_cannot_be_is_refused(run: Train, name: str) -> None:
-    with pytest.raises(UserError, match=r"reviews must be a whole number from 1, got 0"):
-        run(*INSIGHT, f"callbacks.{name}.reviews=0")
+@pytest.mark.parametrize(
+    "option", ["forgetting.reviews", "states.reviews", "quality.mistakes", "quality.words", "word_map.words"]
+)
+def test_a_number_that_cannot_be_is_refused(run: Train, option: str) -> None:
+    with pytest.raises(UserError, match=rf"{option.partition('.')[2]} must be a whole number from 1, got 0"):
+        run("callbacks=insight", f"callbacks.{option}=0")
+
+
+@pytest.mark.parametrize("logger", ["csv", "none"])
+def test_without_tensorboard_nothing_is_drawn(run: Train, logger: str) -> None:
+    folder = run("callbacks=insight", "test=true", f"logger={logger}")
+    assert not [path for pattern in ("events*", "word_map", "projector*") for path in folder.rglob(pattern)]
 
 
 def test_any_word_can_stand_in_a_picture(in_style: None) -> None:

@@ -14,10 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util import tensor_util
 from torchmetrics.classification import BinaryCalibrationError
 
-from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import BEST, LAST
 from rnn_imdb.data.text import Vocabulary
-from rnn_imdb.insight.callbacks import Quality
 from rnn_imdb.insight.figures import draw_confusion, draw_reliability
 from rnn_imdb.insight.quality import confusion, mistakes_table, reliability, worst_mistakes
 from rnn_imdb.training.checkpoint import open_checkpoint
@@ -230,12 +228,6 @@ def test_quality_changes_nothing_about_the_training(small_overrides: list[str], 
     assert results[0] == results[1]
 
 
-@pytest.mark.parametrize("override", ["logger=csv", "logger=none", "trainer.fast_dev_run=true"])
-def test_without_tensorboard_nothing_is_shown(small_overrides: list[str], tmp_path: Path, override: str) -> None:
-    train(compose("train", *small_overrides, *QUICK, TARGET, override), tmp_path / "run")
-    assert list((tmp_path / "run").rglob("events*")) == []
-
-
 # torchmetrics says so of the loss
 @pytest.mark.filterwarnings("ignore:Encountered `nan` values")
 def test_logits_that_are_no_numbers_are_not_shown(
@@ -249,10 +241,3 @@ def test_logits_that_are_no_numbers_are_not_shown(
     events = shown(tmp_path / "run")
     assert np.isnan(events.Scalars("validation/loss")[0].value)
     assert (events.Tags()["images"], events.Tags()["tensors"]) == ([], [])
-
-
-@pytest.mark.parametrize("name", ["mistakes", "words"])
-def test_numbers_that_cannot_be_are_refused(small_overrides: list[str], tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError, match=rf"{name} must be a whole number from 1, got 0"):
-        train(compose("train", *small_overrides, TARGET, f"+callbacks.quality.{name}=0"), tmp_path / "run")
-    assert Quality().mistakes == 10

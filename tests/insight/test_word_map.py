@@ -14,10 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
-from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import LAST
 from rnn_imdb.data.text import PAD, UNKNOWN, tokenize
-from rnn_imdb.insight.callbacks import WordMap
 from rnn_imdb.training.checkpoint import open_checkpoint
 from rnn_imdb.training.run import train
 from rnn_imdb.training.trainer import build_data
@@ -120,24 +118,6 @@ def test_a_run_killed_before_its_map_gets_it_when_resumed(small_overrides: list[
     assert read_map(tmp_path / "run")[1] == metadata
 
 
-@pytest.mark.parametrize("override", ["logger=csv", "trainer.fast_dev_run=true"])
-def test_without_tensorboard_there_is_no_map(small_overrides: list[str], tmp_path: Path, override: str) -> None:
-    train(compose("train", *small_overrides, *QUICK, TARGET, override), tmp_path / "run")
-    assert not (tmp_path / "run" / "projector_config.pbtxt").exists()
-    assert not list((tmp_path / "run").rglob("word_map"))
-
-
-def test_map_changes_nothing_about_the_training(small_overrides: list[str], tmp_path: Path) -> None:
-    runs = {"with": [TARGET], "without": []}
-    for name, callbacks in runs.items():
-        train(compose("train", *small_overrides, *QUICK, *callbacks), tmp_path / name)
-    first, second = (torch.load(tmp_path / name / LAST, weights_only=True) for name in runs)
-    for kind in ("state_dict", "optimizer_states", "loops"):
-        torch.testing.assert_close(first[kind], second[kind], rtol=0, atol=0)
-    assert list((tmp_path / "with").glob("*/word_map/tensors.tsv"))
-    assert not list((tmp_path / "without").rglob("word_map"))
-
-
 @settings(max_examples=50)
 @given(st.text(max_size=40))
 def test_no_word_can_break_a_line_of_the_metadata(text: str) -> None:
@@ -153,9 +133,3 @@ def test_quotes_and_other_marks_are_words_like_others(small_overrides: list[str]
     words = open_checkpoint(tmp_path / "run").vocabulary.words
     assert {"|", "`x`", "ünï", "100%"} <= set(words)
     assert [row["word"] for row in read_map(tmp_path / "run")[1]] == words[2:]
-
-
-def test_number_of_words_that_cannot_be_is_refused(small_overrides: list[str], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"words must be a whole number from 1, got 0"):
-        train(compose("train", *small_overrides, *QUICK, TARGET, "+callbacks.word_map.words=0"), tmp_path / "run")
-    assert WordMap(words=1).words == 1
