@@ -11,24 +11,22 @@ from typing import Any
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.config.schema import is_folder_name
 
-_OWN = (
-    "rnn_imdb.training.progress.Bars",
-    *(f"rnn_imdb.insight.callbacks.{name}" for name in ("ForgettingCurve", "Quality", "StateHealth", "WordMap")),
-)
-_CALLBACKS = (
+# callbacks of this project by the names of earlier versions, with the name that they have now
+RENAMED = {
+    "rnn_imdb.callbacks.forgetting.ForgettingCurve": "rnn_imdb.insight.callbacks.ForgettingCurve",
+    "rnn_imdb.callbacks.quality.Quality": "rnn_imdb.insight.callbacks.Quality",
+    "rnn_imdb.callbacks.states.StateHealth": "rnn_imdb.insight.callbacks.StateHealth",
+    "rnn_imdb.callbacks.word_map.WordMap": "rnn_imdb.insight.callbacks.WordMap",
+}
+_OF_LIGHTNING = (
     *("ModelCheckpoint", "EarlyStopping", "LearningRateMonitor", "DeviceStatsMonitor"),
     *("EMAWeightAveraging", "WeightAveraging"),
 )
-# what is made on a file's word: no other writes a file by an argument's name, runs code or asks a server
-MADE = {
-    "callbacks": (*(f"lightning.pytorch.callbacks.{name}" for name in _CALLBACKS), *_OWN),
+# the classes that a file may name: none writes a file by an argument's name, runs code or asks a server
+ALLOWED = {
+    "callbacks": (*(f"lightning.pytorch.callbacks.{name}" for name in _OF_LIGHTNING), *RENAMED.values()),
     "logger": tuple(f"lightning.pytorch.loggers.{name}" for name in ("TensorBoardLogger", "CSVLogger")),
     "trainer": (),
-}
-# callbacks by the names of earlier versions, with the name that they have now
-_MODULES = ("bars", "forgetting", "quality", "states", "word_map")
-RENAMED = {
-    f"rnn_imdb.callbacks.{module}.{name.rpartition('.')[2]}": name for module, name in zip(_MODULES, _OWN, strict=True)
 }
 # relative to the working directory, so that no value is inside the run folder
 _FOLDERS = ("dirpath", "save_dir")
@@ -72,7 +70,7 @@ def check_objects(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     Raises:
         UserError: a value that the user must give himself.
     """
-    for group, made in MADE.items():
+    for group, made in ALLOWED.items():
         for name, entry in (saved[group] or {}).items():
             _check_object(entry, (own[group] or {}).get(name), f"{group}.{name}", made)
 

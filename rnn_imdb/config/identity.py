@@ -20,9 +20,7 @@ WITHOUT_EFFECT = ("data.root", "data.cache_dir", "trainer.enable_progress_bar", 
 EPOCHS = "trainer.max_epochs"
 _LIGHTNING = r"lightning\.pytorch\.callbacks\."
 # callbacks that only observe: they change no weight and no figure
-_OBSERVERS = re.compile(
-    rf"rnn_imdb\.(insight|training\.progress)\..+|{_LIGHTNING}(LearningRateMonitor|DeviceStatsMonitor)"
-)
+_OBSERVERS = re.compile(rf"rnn_imdb\.insight\..+|{_LIGHTNING}(LearningRateMonitor|DeviceStatsMonitor)")
 
 
 def flat(node: Any, prefix: str = "") -> dict[str, Any]:

@@ -28,7 +28,7 @@ CHANGES = [
 SAME = [
     *("data.cache_dir=elsewhere", "trainer.enable_progress_bar=false", "logger=none"),
     *("logger.tensorboard=null", "sweep.name=other", "resume=auto", "trainer.log_every_n_steps=1", "callbacks=insight"),
-    *("+callbacks.mine={_target_: rnn_imdb.training.progress.Bars}", "~callbacks.forgetting", "callbacks.states=null"),
+    *("+callbacks.x._target_=rnn_imdb.insight.callbacks.Quality", "~callbacks.forgetting", "callbacks.states=null"),
     *("+callbacks.mine=null", "+callbacks.rate._target_=lightning.pytorch.callbacks.LearningRateMonitor"),
     "callbacks.early_stopping._target_=lightning.pytorch.callbacks.early_stopping.EarlyStopping",
 ]
