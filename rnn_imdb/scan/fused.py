@@ -148,7 +148,7 @@ def scan(
     multiples of 16; nothing is computed for masked steps. Matrices may be strided. Differentiable once, in all but the
     mask. Shapes, dtypes and devices are the caller's to check.
     """
-    return _Recurrence.apply(inputs, input_weight, bias, weight, initial_state, None, None, mask, False, only_last)  # pyright: ignore[reportReturnType]
+    return _Recurrence.apply(inputs, input_weight, bias, weight, initial_state, None, None, mask, False, only_last)
 
 
 def scan_tokens(
@@ -178,7 +178,7 @@ def scan_tokens(
     words, positions = words[: int(count.item())], positions[: B + shared]
     return _Recurrence.apply(
         embedding, input_weight, bias, weight, initial_state, words, positions, mask, shared, only_last
-    )  # pyright: ignore[reportReturnType]
+    )
 
 
 def project_inputs(
@@ -189,7 +189,7 @@ def project_inputs(
     """p = W_x x + b: F.linear, in values and gradients, to rounding. `input_weight` may be strided."""
     if not native.supports(x):
         return F.linear(x, input_weight, bias)
-    return _Recurrence.apply(x, input_weight, bias, None, None, None, None, None, False, False)  # pyright: ignore[reportReturnType]
+    return _Recurrence.apply(x, input_weight, bias, None, None, None, None, None, False, False)
 
 
 class _Lookup(torch.autograd.Function):

@@ -95,12 +95,16 @@ def test_loading_the_kernels_leaves_the_process_alone() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_gradients_nobody_asked_for_are_left_out(kernel: str) -> None:
-    case = make_case(3, 5, 32)
+def test_gradients_nobody_asked_for_are_left_out(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    case, called, genuine = make_case(3, 5, 32), [], native.call
+    monkeypatch.setattr(native, "call", lambda name, *rest: called.append(name) or genuine(name, *rest))
     projected = case.projected.float().requires_grad_()
     weight, initial = case.weight.float(), case.initial_state.float()
     fused.scan(projected, weight, initial).sum().backward()
     assert projected.grad is not None
+    fused.scan(projected, weight, initial, input_weight=weight).sum().backward()
+    assert called.count("tanh_scan_backward") == 2
+    assert "weight_gradient" not in called
     with torch.no_grad():
         assert fused.scan(projected, weight, initial).grad_fn is None
 
