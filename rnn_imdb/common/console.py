@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from rnn_imdb.common.errors import INTERRUPTED, UserError, fail, is_out_of_memory, printable, unusable
+from rnn_imdb.common.errors import UserError, fail, is_out_of_memory, printable, unusable
 
 
 def display_width(text: str) -> int:
@@ -66,7 +67,7 @@ def as_command() -> Iterator[None]:
     except UserError as error:
         fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        fail("interrupted", INTERRUPTED)
+        fail("interrupted", 128 + signal.SIGINT)
     except (MemoryError, RuntimeError, OSError) as error:
         if is_out_of_memory(error):
             fail(f"memory ran out ({str(error) or type(error).__name__}): free some, or give less at once", 1)

@@ -4,8 +4,6 @@ import sys
 from collections.abc import Mapping
 from typing import NoReturn, TypeVar
 
-INTERRUPTED = 130
-
 
 class UserError(Exception):
     """Input that cannot be used. The text gives the rule, the value received and the remedy.

@@ -130,12 +130,7 @@ class _PlainLoader(_Loader):
 
 
 def read_yaml(path: Path) -> Any:
-    """The plain values in a YAML file; see :func:`read_text`.
-
-    Raises:
-        FileNotFoundError: there is none.
-        UserError: it cannot be read, or holds what no configuration does.
-    """
+    """The plain values in a YAML file. Raises as :func:`read_text`, and where it holds what no configuration does."""
     text = read_text(path)
     try:
         depth = 0
@@ -150,12 +145,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """The plain values in a JSON file; see :func:`read_text`.
-
-    Raises:
-        FileNotFoundError: there is none.
-        UserError: it cannot be read, or holds what no figures are.
-    """
+    """The plain values in a JSON file. Raises as :func:`read_text`, and where it holds other values."""
     try:
         return _plain(json.loads(read_text(path)))
     except (ValueError, RecursionError) as error:
@@ -163,7 +153,7 @@ def read_json(path: Path) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """``value``, all of whose parts are those of JSON: whole numbers have 64 bits, and keys are texts."""
+    """``value``, if it is made of what JSON has: whole numbers of 64 bits, and texts as keys."""
     if isinstance(value, dict):
         for name, child in value.items():
             if not isinstance(name, str):
@@ -263,11 +253,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether another process works in ``folder``. Leaves no lock where there was none.
-
-    Raises:
-        UserError: the folder cannot be written.
-    """
+    """Whether another process works in ``folder``. Leaves no lock where there was none."""
     if not (folder / LOCK).exists():
         return False
     try:

@@ -1,4 +1,4 @@
-"""Several processes that train together: who starts them, who speaks for all, and that they end together."""
+"""Distributed training: which process speaks for all, what its start must be, and that all end together."""
 
 import os
 import signal
@@ -38,11 +38,7 @@ def slurm() -> "list[ClusterEnvironment]":
 
 
 def check_processes(trainer: "L.Trainer") -> None:
-    """Refuse processes that are not as many as the configuration says, or whose results would stay with them.
-
-    Raises:
-        UserError: they are.
-    """
+    """Raise UserError for processes of a notebook, and where there are not as many as the configuration says."""
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
     from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
     from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
@@ -73,7 +69,7 @@ def check_processes(trainer: "L.Trainer") -> None:
 
 @contextmanager
 def together(trainer: "L.Trainer") -> Iterator[None]:
-    """Let no process of ``trainer`` outlive another that fails within the block, and only one say why.
+    """End all processes of ``trainer`` when one fails within the block, and let only one say why.
 
     Raises:
         UserError: another process was ended by a signal.
@@ -85,7 +81,7 @@ def together(trainer: "L.Trainer") -> Iterator[None]:
         yield
     except BaseException as error:
         if not is_leader():
-            # where the leader failed too, or another process, the leader ends this one
+            # meanwhile the leader ends this process where another failed first
             if not isinstance(error, Interrupted):
                 time.sleep(_GRACE)
         elif trainer.world_size > 1:
@@ -94,7 +90,7 @@ def together(trainer: "L.Trainer") -> Iterator[None]:
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent does, which may leave it waiting for a message that nobody sends."""
+    """End this process with its parent, without which it may wait for a message for ever."""
     parent = os.getppid()
 
     def watch() -> None:
@@ -106,7 +102,7 @@ def _end_with_parent() -> None:
 
 
 def _end_children(trainer: "L.Trainer", error: BaseException) -> None:
-    """Kill the processes that this one started; ``error`` may only be what the end of one of them looks like."""
+    """Kill the processes that this one started; ``error`` may be no more than a sign that one of them ended."""
     started: list[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
     children = list(started)
     # Lightning looks after them every 5 s, and would kill this process too

@@ -1,4 +1,4 @@
-"""What a finished run left: its figures, and which reviews it read. Imports nothing heavy."""
+"""What a finished run left: its metrics, and which reviews it read. Imports nothing heavy."""
 
 import math
 from pathlib import Path
@@ -14,7 +14,7 @@ _MOST_EPOCHS = 1_000_000
 
 
 def finished(folder: Path) -> dict[str, Any] | None:
-    """The figures of the run in ``folder``, written at its very end; None where it has none, or damaged ones."""
+    """The metrics of the run in ``folder``; None where it is unfinished, or they are damaged."""
     try:
         return read_metrics(folder / METRICS)
     except (FileNotFoundError, NotADirectoryError, UserError):
@@ -22,7 +22,7 @@ def finished(folder: Path) -> dict[str, Any] | None:
 
 
 def recorded_reviews(folder: Path) -> str | None:
-    """The reviews that the run in ``folder`` read, as ``identity.reviews`` tells them; None where it has no record."""
+    """The digest ``identity.reviews`` of the run in ``folder``; None where it has none."""
     try:
         found = read_json(folder / VERSIONS)["reviews"]
     except (FileNotFoundError, NotADirectoryError, UserError, KeyError, TypeError):

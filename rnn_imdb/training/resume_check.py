@@ -1,4 +1,4 @@
-"""What a resumed training must find in its last checkpoint, for Lightning believes whatever stands there."""
+"""Check the last checkpoint before a training resumes from it; Lightning restores whatever it finds."""
 
 import copy
 import hashlib
@@ -22,6 +22,7 @@ from rnn_imdb.data.module import IMDBDataModule
 from rnn_imdb.data.splits import SPLITS
 from rnn_imdb.training.checkpoint import OWN, Checkpoint, open_checkpoint
 from rnn_imdb.training.module import SentimentModule
+from rnn_imdb.training.outcome import is_number
 from rnn_imdb.training.resume import differences
 from rnn_imdb.training.trainer import parameter_dtype
 
@@ -159,12 +160,13 @@ def _fits(found: Any, like: Any) -> bool:
         return isinstance(found, (list, tuple)) and (any_length or len(found) == len(like))
     if isinstance(like, (Mapping, bool, str)):
         return isinstance(found, Mapping if isinstance(like, Mapping) else type(like))
-    is_number = isinstance(found, (int, float)) and not isinstance(found, bool)
     if isinstance(like, int):
-        return is_number and isinstance(found, int) and found >= 0
+        return is_number(found) and isinstance(found, int) and found >= 0
     if isinstance(like, float):
-        return is_number
-    return found is None or is_number or isinstance(found, str) or (isinstance(found, Tensor) and not found.dim())
+        return is_number(found)
+    return (
+        found is None or is_number(found) or isinstance(found, str) or (isinstance(found, Tensor) and not found.dim())
+    )
 
 
 def _shown(value: Any) -> str:
