@@ -51,7 +51,7 @@ def strong(readout: str = "last", **options: Any) -> ReviewClassifier:
     classifier = ReviewClassifier(
         vocabulary_size=V, sequence_length=T, embedding_dim=E, state_dim=H, readout=readout, **options
     ).double()
-    # of all reviews that are looked at
+    # of all reviews that are explained
     rows = np.stack([row(count, "pre").numpy() for count in range(3, T + 1)])
     classifier.pairs = frequent_pairs(rows, options.get("bigrams", 0))
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What the callbacks show of the recurrence is true, and looking changes nothing."""
+"""What the callbacks show of the recurrence is true, and measuring changes nothing."""
 
 import html
 import io
@@ -64,9 +64,9 @@ def run(small_overrides: list[str], tmp_path: Path) -> Train:
 
 
 @pytest.fixture(scope="module")
-def looked(small_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def measured(small_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two epochs with all that the callbacks can show."""
-    folder = tmp_path_factory.mktemp("looked") / "run"
+    folder = tmp_path_factory.mktemp("measured") / "run"
     train(compose("train", *small_overrides, "test=false", "trainer.max_epochs=2", "callbacks=insight"), folder)
     return folder
 
@@ -232,11 +232,11 @@ def test_sample_is_the_first_reviews() -> None:
     assert len(sample(split, 1000, torch.device("cpu"))) == len(sample(split, 100, torch.device("cpu"))) == 100
 
 
-def assert_looking_changed_nothing(looked: Path, plain: Path) -> None:
-    saved, expected = (torch.load(folder / LAST, weights_only=True) for folder in (looked, plain))
+def assert_measuring_changed_nothing(measured: Path, plain: Path) -> None:
+    saved, expected = (torch.load(folder / LAST, weights_only=True) for folder in (measured, plain))
     for part in ("state_dict", "optimizer_states"):
         torch.testing.assert_close(saved[part], expected[part], rtol=0, atol=0)
-    curves_there, curves_here = curves(plain), curves(looked)
+    curves_there, curves_here = curves(plain), curves(measured)
     assert curves_here.keys() - curves_there.keys() == SCALARS
     assert {tag: curves_here[tag] for tag in curves_there} == curves_there
     validations = [step for step, _ in curves_there["validation/loss"]]
@@ -246,8 +246,8 @@ def assert_looking_changed_nothing(looked: Path, plain: Path) -> None:
     assert [step for step, _ in curves_here["insight/gradient_norm"]] == [3, 7]
 
 
-def test_training_is_bitwise_the_same_with_the_callbacks(run: Train, looked: Path) -> None:
-    assert_looking_changed_nothing(looked, run(*WITHOUT, "trainer.max_epochs=2"))
+def test_training_is_bitwise_the_same_with_the_callbacks(run: Train, measured: Path) -> None:
+    assert_measuring_changed_nothing(measured, run(*WITHOUT, "trainer.max_epochs=2"))
 
 
 OPTIONS = [
@@ -261,9 +261,9 @@ OPTIONS = [
 def test_options_train_bitwise_the_same_with_the_callbacks(run: Train, options: list[str]) -> None:
     options = [*options, "trainer.max_epochs=2"]
     plain, plain_rng = run(*options, *WITHOUT, folder="plain"), torch.get_rng_state()
-    looked, looked_rng = run(*options, *FIGURES_OFF, folder="looked"), torch.get_rng_state()
-    assert_looking_changed_nothing(looked, plain)
-    assert torch.equal(looked_rng, plain_rng)
+    measured, measured_rng = run(*options, *FIGURES_OFF, folder="measured"), torch.get_rng_state()
+    assert_measuring_changed_nothing(measured, plain)
+    assert torch.equal(measured_rng, plain_rng)
 
 
 class GradientNorms(L.Callback):
@@ -300,7 +300,7 @@ def test_scalars_are_those_of_the_weights(run: Train) -> None:
     assert found["insight/saturated"][-1] > 0
 
 
-def test_only_the_words_that_the_model_reads_are_looked_at(run: Train, small_data: dict[str, Any]) -> None:
+def test_only_the_words_that_the_model_reads_are_measured(run: Train, small_data: dict[str, Any]) -> None:
     folder = run("callbacks=insight", "data.first_words=3", "data.padding=post", "model.bigrams=400")
     opened = open_checkpoint(folder / LAST)
     data = build_data({**small_data, "padding": "post"})
@@ -319,9 +319,9 @@ def test_only_the_words_that_the_model_reads_are_looked_at(run: Train, small_dat
     assert curves(folder)["insight/memory_length"][0][1] == memory_length(forgetting_curve(norms))
 
 
-def test_tensorboard_gets_figures_and_histograms(looked: Path) -> None:
-    events = EventAccumulator(str(looked), size_guidance={"images": 0, "histograms": 0}).Reload()
-    model = open_checkpoint(looked / LAST).classifier()
+def test_tensorboard_gets_figures_and_histograms(measured: Path) -> None:
+    events = EventAccumulator(str(measured), size_guidance={"images": 0, "histograms": 0}).Reload()
+    model = open_checkpoint(measured / LAST).classifier()
     parts = {
         "A_recurrent": model.cell.recurrent_weight,
         "A_input": model.cell.input_weight,
@@ -345,13 +345,13 @@ def test_other_loggers_get_the_scalars(run: Train) -> None:
     assert set(header.split(",")) >= SCALARS
 
 
-def test_a_resumed_run_shows_the_same(run: Train, looked: Path) -> None:
+def test_a_resumed_run_shows_the_same(run: Train, measured: Path) -> None:
     # the second process is given an event file of its own by the second that it starts in
     run(*FIGURES_OFF)
     time.sleep(1.05)
     event_file_writer._global_uid = event_file_writer.AtomicCounter(0)
     resumed = run(*FIGURES_OFF, "trainer.max_epochs=2", resuming=True)
-    expected, found = curves(looked), curves(resumed)
+    expected, found = curves(measured), curves(resumed)
     assert {tag: found[tag] for tag in SCALARS} == {tag: expected[tag] for tag in SCALARS}
     assert all(len(found[tag]) == 2 for tag in SCALARS)
 
@@ -368,7 +368,7 @@ class Poison(L.Callback):
         pl_module.classifier.cell.A.data.fill_(torch.nan)
 
 
-def test_weights_that_are_no_numbers_are_not_looked_at(run: Train) -> None:
+def test_weights_that_are_no_numbers_are_not_measured(run: Train) -> None:
     found = curves(run(*INSIGHT, "+callbacks.probe._target_=test_insight.Poison"))
     assert np.isnan(found["validation/loss"][0][1])
     assert not SCALARS & set(found)
