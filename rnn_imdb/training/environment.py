@@ -3,6 +3,7 @@
 import logging
 import os
 import platform
+import re
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -69,8 +70,8 @@ def machine() -> dict[str, str]:
 def processor() -> str:
     """The processor's name where the system tells it, else its architecture."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
-        names = []
-    return names[0] if names else platform.machine()
+        info = ""
+    name = re.search(r"^model name\s*:(.*)", info, re.MULTILINE)
+    return name[1].strip() if name else platform.machine()

@@ -6,9 +6,8 @@ gains less than 3 % is not done.
 
 import csv
 import io
-import math
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.loggers.csv_logs import CSVLogger, ExperimentWriter
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.loggers.tensorboard import TensorBoardLogger
+from lightning.pytorch.profilers import PassThroughProfiler
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from rnn_imdb.common.files import write_atomically
@@ -28,14 +28,23 @@ _END = ".end"
 def leave_out_empty_hooks(callback: L.Callback) -> None:
     """Set the hooks of each batch that ``callback`` does not override to None.
 
-    Gains 6 %: Lightning prepares the call of sixty empty hooks a step. Its ``_call_callback_hooks`` skips what is not
-    callable.
+    Gains 8 % together with ``NoProfiler``: Lightning prepares the call of sixty empty hooks a step. Its
+    ``_call_callback_hooks`` skips what is not callable.
     """
     for name in dir(L.Callback):
         empty = getattr(L.Callback, name)
         of_a_batch = name.startswith("on_") and any(word in name for word in ("batch", "backward", "before"))
         if of_a_batch and getattr(callback, name) == empty.__get__(callback):
             setattr(callback, name, None)
+
+
+class NoProfiler(PassThroughProfiler):
+    """Gives one empty context to every hook, for each of which Lightning's own makes another."""
+
+    _context = nullcontext()
+
+    def profile(self, action_name: str) -> AbstractContextManager[None]:  # pyright: ignore[reportIncompatibleMethodOverride] entered all the same
+        return self._context
 
 
 def write_now(module: L.LightningModule, figures: Mapping[str, float], step: int) -> None:
@@ -100,8 +109,7 @@ class _KeptRows(ExperimentWriter):
         super().__init__(log_dir)
         if Path(self.metrics_file_path).is_file():
             self.metrics_keys, rows = self._read()
-            # a row that a kill cut off is one of those that come again, as is the test's
-            self._write(row for row in rows if None not in row.values() and _step(row) < step and not _is_test(row))
+            self._write(row for row in rows if _is_kept(row, step))
 
     def _check_log_dir_exists(self) -> None:
         """Lightning's own removes the file."""
@@ -123,10 +131,7 @@ class _KeptRows(ExperimentWriter):
         write_atomically(Path(self.metrics_file_path), buffer.getvalue().encode())
 
 
-def _step(row: Mapping[str, Any]) -> float:
-    found = str(row.get("step"))
-    return int(found) if found.isdecimal() else math.inf
-
-
-def _is_test(row: Mapping[str, Any]) -> bool:
-    return any(value for name, value in row.items() if name.startswith("test/"))
+def _is_kept(row: Mapping[str, Any], step: int) -> bool:
+    """Whether a row is whole, of a step before ``step``, and not the test's, which comes again."""
+    before = str(row.get("step")).isdecimal() and int(row["step"]) < step
+    return before and None not in row.values() and not any(row[name] for name in row if name.startswith("test/"))

@@ -112,8 +112,9 @@ class SentimentModule(L.LightningModule):
         tokens, labels = batch
         logits = self(tokens)
         self.train_metrics.update(logits, labels)
-        smooth = labels + self.label_smoothing * (0.5 - labels)
-        loss = F.binary_cross_entropy_with_logits(logits, smooth)
+        if self.label_smoothing:
+            labels = labels + self.label_smoothing * (0.5 - labels)
+        loss = F.binary_cross_entropy_with_logits(logits, labels)
         self.batch_loss = loss.detach()
         if self.trainer.world_size > 1:
             # processes average their gradients, so each mean counts by its share of the reviews

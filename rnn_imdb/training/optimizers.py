@@ -55,9 +55,10 @@ def _is_plain(group: dict[str, Any]) -> bool:
     if any(group[name] for name in ("momentum", "centered", "maximize", "capturable", "differentiable")):
         return False
     weights = [weight for weight in group["params"] if weight.grad is not None]
-    tensors = [tensor for weight in weights for tensor in (weight, weight.grad)]
     return all(
-        native.supports(tensor) and tensor.layout == torch.strided and tensor.is_contiguous() for tensor in tensors
+        native.supports(tensor) and tensor.layout == torch.strided and tensor.is_contiguous()
+        for weight in weights
+        for tensor in (weight, weight.grad)
     )
 
 

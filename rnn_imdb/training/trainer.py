@@ -171,6 +171,7 @@ def build_trainer(
     Raises:
         UserError: one of them refuses its arguments.
     """
+    arguments = {"profiler": lean.NoProfiler(), **config.trainer}
     bars = [Bars()] if config.trainer.enable_progress_bar else []
     configured = make(config, "callbacks")
 
@@ -185,7 +186,7 @@ def build_trainer(
             callback.dirpath = str((checkpoints or folder / BEST.parent).absolute())
     with refusals(*REFUSALS):
         trainer = L.Trainer(
-            **config.trainer,
+            **arguments,
             logger=loggers,
             plugins=[AtomicCheckpointIO(), *slurm()],
             callbacks=[*bars, *callbacks, *configured],
