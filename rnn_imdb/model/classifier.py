@@ -8,7 +8,7 @@ from rnn_imdb.common.errors import choose
 from rnn_imdb.data.text import PAD_INDEX
 from rnn_imdb.model.embedding import bigrams, drop_components, drop_words
 from rnn_imdb.model.initialization import INITIALIZERS
-from rnn_imdb.scan import lookup
+from rnn_imdb.scan import lookup, project_inputs
 
 
 class Classifier(nn.Module):
@@ -86,7 +86,8 @@ class Classifier(nn.Module):
 
     def decide(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, " batch"]:
         """w · features + c."""
-        return self.head(self.head_dropout(features)).squeeze(1)
+        # not by MKL, whose sums differ between makes of CPUs
+        return project_inputs(self.head_dropout(features), self.head.weight, self.head.bias).squeeze(1)
 
     def logits_from(
         self, inputs: Float[Tensor, "batch time embedding"], mask: Bool[Tensor, "batch time"] | None = None

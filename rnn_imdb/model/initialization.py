@@ -24,7 +24,25 @@ def spectral_radius(weight: Float[Tensor, "state state"]) -> float:
     if not weight.isfinite().all():
         return math.nan
     # first to the CPU: not every device has float64 or this function, and a GPU is no faster at small matrices
-    return torch.linalg.eigvals(weight.detach().cpu().double()).abs().max().item()
+    return torch.linalg.eigvals(weight.detach().cpu().double()).abs().max().float().item()
+
+
+def orthogonal_(weight: Tensor) -> None:
+    """Fill a square matrix as ``nn.init.orthogonal_`` does, to rounding: with the orthogonal factor of a normal one.
+
+    Gram and Schmidt's way in float64 gives the same bits on every CPU. LAPACK, which is faster, does not; it is left
+    matrices for which the difference would be seconds.
+    """
+    if len(weight) > 512:
+        nn.init.orthogonal_(weight)
+        return
+    columns = weight.new_empty(weight.shape).normal_().double()
+    for j in range(len(columns)):
+        column = columns[:, j : j + 1]
+        column /= column.square().sum(0).sqrt()
+        rest = columns[:, j + 1 :]
+        rest -= column * (column * rest).sum(0)
+    weight.copy_(columns)
 
 
 class KerasInitializer:
@@ -43,7 +61,7 @@ class KerasInitializer:
             nn.init.zeros_(layer.bias)
 
     def recurrence(self, recurrent_weight: Tensor, input_weight: Tensor, bias: Tensor | None) -> None:
-        nn.init.orthogonal_(recurrent_weight)
+        orthogonal_(recurrent_weight)
         nn.init.xavier_uniform_(input_weight)
         if bias is not None:
             nn.init.zeros_(bias)

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from rnn_imdb.scan import project_inputs
+
 States = Float[Tensor, "batch time state"]
 Mask = Bool[Tensor, "batch time"] | None
 Features = Float[Tensor, "batch features"]
@@ -113,11 +115,14 @@ class AttentionState(Readout):
         self.v = nn.Parameter(torch.zeros(state_dim))
 
     def forward(self, states: States, mask: Mask = None) -> Features:
-        scores = states @ self.v  # (B, T)
+        scores = project_inputs(states, self.v[None]).squeeze(2)  # (B, T)
         if mask is not None:
             # the lowest finite number keeps the softmax of an all-padding row finite
             scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-        pooled = (scores.softmax(dim=1)[:, :, None] * states).sum(dim=1)
+        # over the first dimension torch sums in one order on every CPU; float64 hides in which way it computes exp
+        precise = torch.float64 if scores.is_cpu else scores.dtype
+        weights = scores.T.contiguous().softmax(dim=0, dtype=precise).to(scores.dtype).T
+        pooled = (weights[:, :, None] * states).sum(dim=1)
         return pooled if mask is None else pooled * mask.any(dim=1, keepdim=True)
 
 

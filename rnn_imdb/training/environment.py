@@ -12,6 +12,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch import seed_everything
 
+from rnn_imdb.scan import native
 from rnn_imdb.training import lean
 
 # warnings that others give on every run, and why nobody needs to read them
@@ -63,8 +64,9 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, str]:
-    """The system, its processor and the number of cores."""
-    return {"system": platform.platform(), "processor": processor(), "cores": str(os.cpu_count())}
+    """The system, its processor, the number of cores, and the instruction set of the C kernel."""
+    kernel = native.instruction_set() or "none"
+    return {"system": platform.platform(), "processor": processor(), "cores": str(os.cpu_count()), "kernel": kernel}
 
 
 def processor() -> str:

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 from torchmetrics.functional.classification import (
     binary_accuracy,
-    binary_auroc,
     binary_calibration_error,
     binary_f1_score,
 )
@@ -23,6 +22,26 @@ from rnn_imdb.training import lean
 from rnn_imdb.training.optimizers import OPTIMIZERS, SCHEDULES
 
 Batch = tuple[Tensor, Tensor]
+
+
+def mean_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy of logits (B,) and labels (B,), a scalar in float32.
+
+    Computed in float64, whose rounding hides that CPUs sum and take logarithms in different ways.
+    """
+    # Apple's GPUs have none
+    precise = logits.float() if logits.is_mps else logits.double()
+    return F.binary_cross_entropy_with_logits(precise, labels.to(precise.dtype)).float()
+
+
+def area_under_roc(logits: Tensor, labels: Tensor) -> Tensor:
+    """The share of pairs of a positive and a negative review in which the positive one has the higher logit, a scalar.
+
+    An equal logit counts half. Whole numbers are counted, so the result is the same on every machine.
+    """
+    positive, negative = logits[labels == 1], logits[labels == 0].sort().values
+    halves = sum(torch.searchsorted(negative, positive, right=right).sum() for right in (False, True))
+    return torch.as_tensor(halves / (2 * len(positive) * len(negative)))
 
 
 class EpochMetrics(Metric):
@@ -50,12 +69,12 @@ class EpochMetrics(Metric):
         logits, labels = dim_zero_cat(self.logits).float(), dim_zero_cat(self.labels).float()
         # torchmetrics guesses whether it got logits, so it is given probabilities
         outputs = logits.sigmoid(), labels.int()
-        figures = {"loss": F.binary_cross_entropy_with_logits(logits, labels), "accuracy": binary_accuracy(*outputs)}
+        figures = {"loss": mean_loss(logits, labels), "accuracy": binary_accuracy(*outputs)}
         if self.stage == "test":
             # torchmetrics calls them 0 where there is but one class
             both_classes = 0 < labels.mean() < 1
             unknown = logits.new_tensor(math.nan)
-            figures["auroc"] = binary_auroc(*outputs) if both_classes else unknown
+            figures["auroc"] = area_under_roc(logits, labels) if both_classes else unknown
             figures["f1"] = binary_f1_score(*outputs) if both_classes else unknown
             figures["calibration_error"] = binary_calibration_error(*outputs)
         return {f"{self.stage}/{name}": figure.item() for name, figure in figures.items()}
@@ -114,7 +133,7 @@ class SentimentModule(L.LightningModule):
         self.train_metrics.update(logits, labels)
         if self.label_smoothing:
             labels = labels + self.label_smoothing * (0.5 - labels)
-        loss = F.binary_cross_entropy_with_logits(logits, labels)
+        loss = mean_loss(logits, labels)
         self.batch_loss = loss.detach()
         if self.trainer.world_size > 1:
             # processes average their gradients, so each mean counts by its share of the reviews

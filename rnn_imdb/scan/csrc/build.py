@@ -9,12 +9,9 @@ from pathlib import Path
 from setuptools import Extension
 from setuptools.command.build_ext import build_ext
 
-# Never -ffast-math or -march=native: the first makes the whole process flush denormals on load and deletes NaN checks,
-# the second ties a wheel to one machine.
-FLAGS = [
-    *("-O3", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"),
-    *("-fassociative-math", "-freciprocal-math"),
-]
+# Sums keep the order in which they are written, and only what is written as fused is fused (-ffp-contract=off): then
+# every compiler and every CPU with AVX2 or better computes the same bits. -march=native would tie a wheel to one.
+FLAGS = ["-O3", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"]
 INSTRUCTION_SETS = {"avx512": ["-mavx512f", "-mfma"], "avx2": ["-mavx2", "-mfma"], "baseline": []}
 
 

@@ -5,8 +5,9 @@
 
    All matrix products are one loop, multiply(), which keeps a few rows of the result in registers. It adds up an entry
    in one order, k = 0, 1, 2, ..., whichever rows share the registers. So neither the number of threads nor the other
-   rows of the batch change a bit of a row. Weight gradients add up one part per thread, so their last bits depend on
-   the number of threads.
+   rows of the batch change a bit of a row. Weight gradients add up parts, whose number follows from the sizes alone.
+   Compilers may not choose which multiplication is fused with an addition: FMA() says so. With AVX2 or better every bit
+   is thus the same on every CPU.
 
    The files are compiled once per instruction set; the vector width follows from the -m flags. Functions that Python
    calls take sizes, numbers, arrays and the number of threads, in this order. Python checks that the arrays have these
@@ -26,13 +27,16 @@
 #define MAX_SUMS 16
 #define MIN(a, b) _mm512_min_ps(a, b)
 #define MAX(a, b) _mm512_max_ps(a, b)
+#define FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
 #elif defined(__AVX2__)
 #define LANES 8
 #define MAX_ROWS 4
 #define MAX_SUMS 8
 #define MIN(a, b) _mm256_min_ps(a, b)
 #define MAX(a, b) _mm256_max_ps(a, b)
+#define FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
 #else
+#define FMA(a, b, c) ((a) * (b) + (c))
 #define LANES 4
 #define MAX_ROWS 4
 #define MAX_SUMS 8
@@ -47,6 +51,13 @@
 #endif
 
 typedef enum { DONE, NO_MEMORY, OUT_OF_RANGE, MISFIT } Status; /* as in native.py */
+
+/* The same of single numbers. */
+#if defined(__FMA__)
+#define FMA_OF_ONE(a, b, c) __builtin_fmaf(a, b, c)
+#else
+#define FMA_OF_ONE(a, b, c) ((a) * (b) + (c))
+#endif
 
 typedef float Vector __attribute__((vector_size(4 * LANES)));
 typedef int32_t Bits __attribute__((vector_size(4 * LANES)));
@@ -83,8 +94,10 @@ INLINE Vector tanh_of(Vector x)
 {
     x = MAX(splat(-8.2f), MIN(splat(8.2f), x));
     Vector y = x * x;
-    Vector p = ((1.09531767e-05f * y + 2.90711131e-03f) * y + 1.28848031e-01f) * y + 9.99999762e-01f;
-    Vector q = (((2.30716907e-07f * y + 2.32458420e-04f) * y + 2.36359742e-02f) * y + 4.62179601e-01f) * y + 1.0f;
+    Vector p = splat(1.09531767e-05f), q = splat(2.30716907e-07f);
+    p = FMA(FMA(FMA(p, y, splat(2.90711131e-03f)), y, splat(1.28848031e-01f)), y, splat(9.99999762e-01f));
+    q = FMA(FMA(q, y, splat(2.32458420e-04f)), y, splat(2.36359742e-02f));
+    q = FMA(FMA(q, y, splat(4.62179601e-01f)), y, splat(1.0f));
     return MAX(splat(-1.0f), MIN(splat(1.0f), x * p / q));
 }
 
@@ -108,7 +121,7 @@ INLINE void multiply_tile(const int rows, const int vectors, const bool tanh, co
         Vector weights[MAX_SUMS];
         EACH(v, vectors) weights[v] = load(row + v * LANES);
         EACH(r, rows)
-            EACH(v, vectors) sums[r][v] += weights[v] * x[r][k * step];
+            EACH(v, vectors) sums[r][v] = FMA(weights[v], splat(x[r][k * step]), sums[r][v]);
     }
     EACH(r, rows)
         EACH(v, vectors)

@@ -43,20 +43,21 @@ Status linear(long N, long depth, long columns, const float *x, const float *m, 
 
 /* out[i][j] = sum over row, t of left[row, t][i] right[row, t][j], for left (batch, time, I) and right (batch, time, J):
    the gradient of the matrix of a linear map. With `initial` that of the scan: right[row, t - 1], and initial[row]
-   before the first step. Steps whose mask is false are left out. Each thread sums its share of the steps. */
+   before the first step. Steps whose mask is false are left out. The steps are summed in parts, which are then added. */
 Status weight_gradient(long batch, long time, long I, long J, const float *left, const float *right,
                        const float *initial, const uint8_t *mask, float *out, int threads)
 {
     if (batch < 0 || time < 0 || !padded(I) || !padded(J)) return MISFIT;
-    float *sums = aligned_alloc(64, 4 * threads * I * J);
+    /* enough for the threads, with enough to do in each, and not too large; nothing else may decide */
+    const long parts = 1 + smaller(smaller(7, batch * time / 1024), 1 + (1 << 22) / (I * J + 1));
+    float *sums = aligned_alloc(64, 4 * parts * I * J);
     if (!sums) return NO_MEMORY;
-    memset(sums, 0, 4 * threads * I * J);
-#pragma omp parallel num_threads(threads)
-    {
+    memset(sums, 0, 4 * parts * I * J);
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (long part = 0; part < parts; part++) {
         unsigned mode = flush_denormals();
-        const long thread = omp_get_thread_num(), team = omp_get_num_threads();
-        const long stop = batch * time * (thread + 1) / team;
-        for (long n = batch * time * thread / team, next; n < stop; n = next) {
+        const long stop = batch * time * (part + 1) / parts;
+        for (long n = batch * time * part / parts, next; n < stop; n = next) {
             const long row = n / time, t = n % time;
             Matrix matrix = {right + n * J, 0, J, J};
             next = smaller(stop, n + CHUNK);
@@ -75,7 +76,7 @@ Status weight_gradient(long batch, long time, long I, long J, const float *left,
                 float *to[MAX_ROWS];
                 for (int r = 0; r < MAX_ROWS; r++) {
                     in[r] = left + n * I + i + r;
-                    to[r] = sums + (thread * I + i + r) * J;
+                    to[r] = sums + (part * I + i + r) * J;
                 }
                 multiply(MAX_ROWS, false, &matrix, in, I, (const float *const *)to, to);
             }
@@ -83,8 +84,8 @@ Status weight_gradient(long batch, long time, long I, long J, const float *left,
         restore(mode);
     }
     memcpy(out, sums, 4 * I * J);
-    for (long thread = 1; thread < threads; thread++)
-        for (long i = 0; i < I * J; i++) out[i] += sums[thread * I * J + i];
+    for (long part = 1; part < parts; part++)
+        for (long i = 0; i < I * J; i++) out[i] += sums[part * I * J + i];
     free(sums);
     return DONE;
 }

@@ -14,7 +14,7 @@ Status rmsprop(long N, float rate, float alpha, float beta, float eps, float dec
 #pragma omp for simd schedule(static)
         for (long n = 0; n < N; n++) {
             /* an infinite weight times a decay of 0 would be NaN */
-            const float g = decay != 0 ? gradient[n] + decay * weight[n] : gradient[n];
+            const float g = decay != 0 ? FMA_OF_ONE(decay, weight[n], gradient[n]) : gradient[n];
             const float s = alpha * mean_square[n] + beta * g * g;
             mean_square[n] = s;
             weight[n] -= rate * g / (sqrtf(s) + eps);

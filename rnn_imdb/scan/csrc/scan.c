@@ -157,7 +157,7 @@ static void backward(const Scan *s, Run *runs, int rows, long steps)
                     __builtin_prefetch(above + c - 4 * H, 0, 2);
                     sum += load(above + c);
                 }
-                store(s->delta + n[r] + c, sum * (1.0f - h * h));
+                store(s->delta + n[r] + c, sum * FMA(-h, h, splat(1.0f)));
             }
             n[r] -= H;
         }
