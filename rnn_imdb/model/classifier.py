@@ -8,7 +8,7 @@ from rnn_imdb.common.errors import choose
 from rnn_imdb.data.text import PAD_INDEX
 from rnn_imdb.model.embedding import bigrams, drop_components, drop_words
 from rnn_imdb.model.initialization import INITIALIZERS
-from rnn_imdb.scan import lookup, project_inputs
+from rnn_imdb.scan import dot, lookup
 
 
 class Classifier(nn.Module):
@@ -86,8 +86,7 @@ class Classifier(nn.Module):
 
     def decide(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, " batch"]:
         """w · features + c."""
-        # not by MKL, whose sums differ between makes of CPUs
-        return project_inputs(self.head_dropout(features), self.head.weight, self.head.bias).squeeze(1)
+        return dot(self.head_dropout(features), self.head.weight[0], self.head.bias)
 
     def logits_from(
         self, inputs: Float[Tensor, "batch time embedding"], mask: Bool[Tensor, "batch time"] | None = None

@@ -8,13 +8,14 @@ from torch import Tensor
 
 from rnn_imdb.scan import fused
 from rnn_imdb.scan.backends import BACKENDS, Case, Unsupported, choose_backend
-from rnn_imdb.scan.fused import lookup, project_inputs
+from rnn_imdb.scan.fused import dot, lookup, project_inputs
 
 __all__ = [
     "BACKENDS",
     "Case",
     "Unsupported",
     "choose_backend",
+    "dot",
     "lookup",
     "project_inputs",
     "scan_tokens",

@@ -192,6 +192,38 @@ def project_inputs(
     return _Recurrence.apply(x, input_weight, bias, None, None, None, None, None, False, False)
 
 
+class _Dot(torch.autograd.Function):
+    """y_n = w · x_n + b;   dx_n = dy_n w,   dw = sum of dy_n x_n,   db = sum of dy_n."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias):
+        x, weight = x.resolve_neg().contiguous(), weight.contiguous()
+        ctx.save_for_backward(x, weight)
+        y = x.new_empty(len(x))
+        native.call("dot", tuple(x.shape), x, weight, bias, y)
+        return y
+
+    @staticmethod
+    @once_differentiable  # which types ctx as positional only
+    def backward(ctx, dy):  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, weight = ctx.saved_tensors
+        d_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        d_weight, d_bias = torch.empty_like(weight), x.new_empty(1)
+        native.call("dot_backward", tuple(x.shape), x, weight, dy.resolve_neg().contiguous(), d_x, d_weight, d_bias)
+        return d_x, d_weight, d_bias if ctx.needs_input_grad[2] else None
+
+
+def dot(
+    x: Float[Tensor, "*rows features"],
+    weight: Float[Tensor, " features"],
+    bias: Float[Tensor, " one"] | None = None,
+) -> Float[Tensor, "*rows"]:
+    """w · x + b for each row, in values and gradients to rounding; on a CPU in one order, which MKL's is not."""
+    if not native.supports(x):
+        return F.linear(x, weight[None], bias).squeeze(-1)
+    return _Dot.apply(x.reshape(-1, x.shape[-1]), weight, bias).view(x.shape[:-1])
+
+
 class _Lookup(torch.autograd.Function):
     """y_n = table[token_n];   the gradient of a row of the table is the sum of its dy_n, in their order."""
 

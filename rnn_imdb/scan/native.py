@@ -63,6 +63,8 @@ _FUNCTIONS = {
     "weight_gradient": _Function(
         "left right initial? mask? gradient", lambda R, T, H, E: (R * T * H, R * T * E, R * E, R * T, H * E)
     ),
+    "dot": _Function("x weight bias? y", lambda N, K: (N * K, K, 1, N)),
+    "dot_backward": _Function("x weight dy d_x? d_weight d_bias", lambda N, K: (N * K, K, N, N * K, K, 1)),
     "scatter_add": _Function("numbers mask? rows table", lambda N, H, V: (N, N, N * H, V * H)),
     "unique_tokens": _Function("tokens positions unique count", lambda B, T, V: (B * T, (B + 1) * T, min(B * T, V), 1)),
     "find_leading_padding": _Function(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rnn_imdb.scan import lookup, project_inputs
+from rnn_imdb.scan import dot, lookup, project_inputs
 
 
 def values_and_gradients(function: Callable[..., Tensor], dtype: torch.dtype, *tensors: Tensor | None) -> list[Tensor]:
@@ -65,3 +65,18 @@ def test_row_outside_the_table_is_refused() -> None:
     for token, count in itertools.product((-1, 10), (1, 50)):
         with pytest.raises(IndexError, match=r"out of range"):
             lookup(torch.zeros(10, 4), torch.full((count,), token))
+
+
+@pytest.mark.parametrize(("rows", "features"), [((1,), 1), ((3, 7), 31), ((32,), 16_000), ((2, 500), 65)])
+def test_dot_equals_its_definition(rows: tuple[int, ...], features: int) -> None:
+    torch.manual_seed(0)
+    given = torch.randn(*rows, features), torch.randn(features), torch.randn(1)
+
+    def gradients(function: Callable[..., Tensor], dtype: torch.dtype) -> list[Tensor]:
+        leaves = [tensor.to(dtype).requires_grad_() for tensor in given]
+        result = function(*leaves)
+        return [result.detach(), *torch.autograd.grad(result.square().sum(), leaves)]
+
+    expected = gradients(lambda x, weight, bias: (x * weight).sum(-1) + bias, torch.float64)
+    for value, truth in zip(gradients(dot, torch.float32), expected, strict=True):
+        assert (value - truth).norm() <= 2e-6 * max(1.0, truth.norm().item())

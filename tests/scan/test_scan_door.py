@@ -30,6 +30,8 @@ NUMBERS: dict[str, tuple[int | float, ...]] = {
     "tanh_scan_backward": (3, 4, 16, 13, 4, 0),
     "linear": (5, 16, 32),
     "weight_gradient": (3, 4, 16, 32),
+    "dot": (5, 70),
+    "dot_backward": (5, 70),
     "scatter_add": (5, 7, 6),
     "unique_tokens": (3, 4, 6),
     "find_leading_padding": (3, 4, 0),
