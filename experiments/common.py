@@ -182,6 +182,7 @@ def group_by(jobs: Sequence[Job], *keys: str) -> dict[tuple[Any, ...], list[Job]
 
 def over_seeds(jobs: Sequence[Job], metric: str) -> Spread:
     """Mean and sd of a figure of the best epoch."""
+    assert jobs, "there is no training to average"
     return spread([job.metrics[metric] for job in jobs])
 
 

@@ -18,6 +18,7 @@ from rnn_imdb.benchmarks.table import Row
 from rnn_imdb.data.module import IMDBDataModule
 from rnn_imdb.insight.callbacks import Insight
 from rnn_imdb.model.rnn import ReviewClassifier
+from rnn_imdb.training.module import mean_loss
 from rnn_imdb.training.trainer import build_data, build_trainer, with_optimizer
 
 # what compile(optimizer="rmsprop") means
@@ -128,7 +129,7 @@ def _bare_epoch(config: DictConfig, data: IMDBDataModule) -> float:
     started = time.perf_counter()
     for tokens, labels in data.train_dataloader():
         optimizer.zero_grad()
-        F.binary_cross_entropy_with_logits(classifier(tokens), labels).backward()
+        mean_loss(classifier(tokens), labels).backward()
         optimizer.step()
     return time.perf_counter() - started
 

@@ -130,7 +130,7 @@ class AclImdbReviews:
         """A digest of the archive's bytes (0.1 s for 84 MB), or of a folder's names and texts (2 s for 50,000).
 
         Computed once for an object, so that it does not change while the reviews are used, and once in a process for
-        files that have not changed (0.2 s to see that of 50,000).
+        files that have not changed (0.3 s to see that of 50,000).
         """
         if self._fingerprint is None:
             path = self._find()

@@ -147,7 +147,7 @@ def running_probabilities(
     features = [states.new_zeros(1, classifier.readout.features)]
     for t in range(1, len(tokens) + 1):
         features.append(classifier.readout(states[:, :t], None if mask is None else mask[:, :t]))
-    return classifier.head(torch.cat(features)).squeeze(1).sigmoid()
+    return classifier.decide(torch.cat(features)).sigmoid()
 
 
 def attributions(classifier: Classifier, tokens: Int64[Tensor, " time"]) -> Float[Tensor, " time"]:

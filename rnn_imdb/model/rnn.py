@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from rnn_imdb.common.errors import choose
-from rnn_imdb.model.cell import ACTIVATIONS, LinearCell, TanhCell
+from rnn_imdb.model.cell import ACTIVATIONS, TanhCell
 from rnn_imdb.model.classifier import Classifier
 from rnn_imdb.model.embedding import drop_words
 from rnn_imdb.model.readout import READOUTS
@@ -91,7 +91,7 @@ class ReviewClassifier(Classifier):
     def describe(self) -> str:
         state, embedding = self.cell.state_dim, self.cell.embedding_dim
         ways = "" if self.backward_cell is None else " forwards and backwards"
-        activation = "activation identity, " if isinstance(self.cell, LinearCell) else ""
+        activation = "activation identity, " if self.cell.linear else ""
         activation += "" if self.cell.recurrent else "recurrent part zero, "
         return f"A {state} x ({state} + {embedding}){ways}, {activation}readout {self.readout_name}"
 

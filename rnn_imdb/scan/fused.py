@@ -7,8 +7,8 @@ that small table. Rows that begin alike share their states until they differ: re
 the same word, so the states over this padding are computed once, in a row that is added to the batch. Backward, the
 gradients of the rows that share a state add up, and one chain carries their sum on.
 
-States and the gradients of p and h_0 are bitwise the same whatever the number of threads and the rest of the batch;
-weight gradients are so at a fixed number of threads.
+States and all gradients are bitwise the same whatever the number of threads; states and the gradients of p and h_0
+also whatever the rest of the batch.
 
 Dimension key: B batch, T time, V vocabulary, U distinct words, E embedding, H state, W the width that H is padded to.
 """
@@ -117,8 +117,9 @@ class _Recurrence(torch.autograd.Function):
             d_projected = delta.view(-1, W)
             if positions is not None:
                 d_projected = _scatter_add(d_projected, positions, (ctx.rows, W), mask)
-            # infinite inputs made NaN of the padding, and a product with zeros would spread it
-            d_projected[:, H:] = 0
+            if W > H:
+                # infinite inputs made NaN of the padding, and a product with zeros would spread it
+                d_projected[:, H:] = 0
         d_bias = d_projected.sum(0)[:H] if wants_bias else None
         if wants_input_weight:
             d_input_weight = _weight_gradient(d_projected[None], x[None])[:H, :E]

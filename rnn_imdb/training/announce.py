@@ -12,7 +12,6 @@ from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import relative
 from rnn_imdb.config.command_line import pasted
 from rnn_imdb.data.module import IMDBDataModule
-from rnn_imdb.model.cell import LinearCell
 from rnn_imdb.model.classifier import Classifier
 from rnn_imdb.model.rnn import ReviewClassifier
 from rnn_imdb.scan import Case, Unsupported, choose_backend, native
@@ -58,7 +57,7 @@ def _scan(classifier: Classifier, device: torch.device, dtype: torch.dtype) -> s
     if not isinstance(classifier, ReviewClassifier):
         return f"{chosen}, {threads}"
     cell = classifier.cell
-    if device.type != "cpu" and not isinstance(cell, LinearCell):
+    if device.type != "cpu" and not cell.linear:
         return chosen
     if chosen == "cpu":
         return f"cpu ({native.instruction_set()}), {threads}"
@@ -75,7 +74,7 @@ def chosen_scan(classifier: Classifier, device: torch.device, dtype: torch.dtype
     if not isinstance(classifier, ReviewClassifier):
         return "none"
     cell = classifier.cell
-    case = Case(device, dtype, cell.state_dim, classifier.mask_padding, isinstance(cell, LinearCell))
+    case = Case(device, dtype, cell.state_dim, classifier.mask_padding, cell.linear)
     try:
         return choose_backend(cell.scan, case)
     except Unsupported as error:

@@ -51,7 +51,7 @@ class RMSprop(torch.optim.RMSprop):
 
 
 def _is_plain(group: dict[str, Any]) -> bool:
-    """Whether the kernel serves all weights of a group."""
+    """Whether the kernel supports all weights of a group."""
     if any(group[name] for name in ("momentum", "centered", "maximize", "capturable", "differentiable")):
         return False
     weights = [weight for weight in group["params"] if weight.grad is not None]

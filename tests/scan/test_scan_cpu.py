@@ -31,11 +31,8 @@ def truth_dense(batch: int, time: int, state: int, mask: str) -> dict[str, Tenso
 def test_bits_depend_neither_on_threads_nor_on_the_batch(kernel: str, state: int, mask: str) -> None:
     case = make_case(21, 40, state, mask=mask)
     results = [with_threads(threads, lambda: run("cpu", case, torch.float32)) for threads in (1, 2, 2, 5)]
-    row_wise = ("states", "d projected, dense", "d initial state, dense")
-    for name in row_wise:
+    for name in results[0]:
         assert all(torch.equal(results[0][name], other[name]) for other in results[1:]), name
-    # parts of the weight gradient are added in the order of the threads
-    assert torch.equal(results[1]["d weight, dense"], results[2]["d weight, dense"])
     for row in (0, 7, 20):
         only = slice(row, row + 1)
         single = case._replace(

@@ -31,12 +31,27 @@ def test_scan_equals_the_loop(shape: tuple[int, int, int], mask: str, dtype: tor
     assert_close(run(linear_scan, case, dtype, GRADIENTS), run(loop, case, torch.float64, GRADIENTS), tolerance)
 
 
+@pytest.mark.parametrize("mask", MASKS)
+def test_scan_passes_gradcheck(mask: str) -> None:
+    case = make_case(3, 5, 4, mask=mask)
+    inputs = [tensor.requires_grad_() for tensor in case[:3]]
+    assert torch.autograd.gradcheck(lambda *tensors: linear_scan(*tensors, case.mask), inputs)
+
+
 def test_states_are_powers_of_the_weights() -> None:
     weight = torch.tensor([[0.5, 0.0], [0.0, -2.0]], dtype=torch.float64)
     projected = torch.zeros(1, 6, 2, dtype=torch.float64)
     projected[0, 0] = 1
     states = linear_scan(projected, weight, torch.zeros(1, 2, dtype=torch.float64))
     assert states[0].tolist() == [[0.5**t, (-2.0) ** t] for t in range(6)]
+
+
+def test_masked_steps_carry_the_state_on() -> None:
+    case = make_case(4, 9, 16, mask="holes")
+    states = linear_scan(*case)
+    before = torch.cat([case.initial_state[:, None], states[:, :-1]], dim=1)
+    assert case.mask is not None
+    assert torch.equal(states[~case.mask], before[~case.mask])
 
 
 def test_growing_states_overflow_without_an_error() -> None:
@@ -49,3 +64,18 @@ def test_growing_states_overflow_without_an_error() -> None:
 def test_backends_of_the_tanh_alone_refuse_it(backend: str) -> None:
     with pytest.raises(Unsupported, match=f"{backend} (computes tanh alone|has no kernel)"):
         linear_scan(torch.ones(1, 2, 1), torch.ones(1, 1), torch.zeros(1, 1), backend=backend)
+
+
+def test_strided_weights_give_the_same() -> None:
+    case = make_case(3, 8, 16)
+    wide = torch.randn(16, 40, dtype=torch.float64)
+    wide[:, 8:24] = case.weight
+    torch.testing.assert_close(linear_scan(case.projected, wide[:, 8:24], case.initial_state), linear_scan(*case))
+
+
+def test_shapes_are_checked() -> None:
+    projected, weight, initial = torch.zeros(2, 3, 4), torch.zeros(4, 4), torch.zeros(2, 4)
+    with pytest.raises(ValueError, match=r"initial_state must be .* of shape \(2, 4\), .* got .* of shape \(1, 4\)"):
+        linear_scan(projected, weight, torch.zeros(1, 4))
+    with pytest.raises(ValueError, match=r"mask must be torch\.bool of shape"):
+        linear_scan(projected, weight, initial, torch.ones(2, 3))

@@ -1,4 +1,4 @@
-/* The product of many rows with one vector, and its gradients: the head, and scores of states. Any K. */
+/* The product of many rows with one vector, and its gradients: the head. Any K. */
 #include "common.h"
 
 enum { SUMS = 64, COLUMNS = 1024 }; /* sums of a row, in whatever vectors; columns that stay in the cache */
