@@ -64,8 +64,8 @@ def train(config: DictConfig, folder: Path, *, resuming: bool = False) -> dict[s
 
     Returns:
         What ``metrics.json`` holds: figures of the best epoch (``validation/…``), ``test/…`` and ``train/…``;
-        ``parameters``, ``best_epoch``, ``epochs``, ``seconds`` (of training and validation, all sessions together);
-        and ``history``, the figures of each epoch.
+        ``parameters``, ``best_epoch``, ``weights`` (their digest), ``epochs``, ``seconds`` (of training and
+        validation, all sessions together); and ``history``, the figures of each epoch.
 
     Raises:
         UserError: the folder is in use, or data or configuration cannot be used.
@@ -151,6 +151,7 @@ def _train(config: DictConfig, folder: Path, work: Path) -> dict[str, Any]:
         metrics |= {
             "parameters": sum(parameter.numel() for parameter in module.parameters()),
             "best_epoch": best.epoch + 1,
+            "weights": best.digest(),
             "epochs": len(table.rows),
             "seconds": sum(row["seconds"] for row in table.rows),
             "history": table.rows,
@@ -159,6 +160,7 @@ def _train(config: DictConfig, folder: Path, work: Path) -> dict[str, Any]:
     if trainer.is_global_zero:
         if config.test:
             print(f"test of epoch {best.epoch + 1}: {format_metrics(metrics, 'test')}")
+        print(f"weights of epoch {best.epoch + 1}: sha256 {metrics['weights']}")
         _write_end(metrics, folder, work)
         print(next_steps(folder, config.data.root))
     return metrics

@@ -30,6 +30,7 @@ from rnn_imdb.data.splits import SPLITS
 from rnn_imdb.model.rnn import ReviewClassifier
 from rnn_imdb.sweeps.results import read_jobs, write_csv
 from rnn_imdb.training import environment
+from rnn_imdb.training.checkpoint import open_checkpoint
 from rnn_imdb.training.module import EpochMetrics, SentimentModule
 from rnn_imdb.training.run import train
 from rnn_imdb.training.trainer import build_data, build_module, build_trainer
@@ -77,6 +78,10 @@ def test_best_checkpoint_is_the_one_with_the_lowest_validation_loss(run: Train, 
     losses = [row["validation/loss"] for row in rows]
     assert len(losses) == 5
     assert losses[metrics["best_epoch"] - 1] == min(losses) == metrics["validation/loss"]
+    best = open_checkpoint(tmp_path / "run")
+    assert metrics["weights"] == best.digest()
+    best.weights["head.bias"].view(torch.int32).bitwise_xor_(1)
+    assert metrics["weights"] != best.digest()
 
 
 def test_early_stopping_ends_a_run_that_no_longer_improves(run: Train) -> None:
