@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from experiments.common import Study, percent, rows_of
-from rnn_imdb.benchmarks import keras_program
+from rnn_imdb import lecture_keras
 from rnn_imdb.common.files import CONFIG, read_json, read_yaml, write_atomically
 from rnn_imdb.sweeps.results import Job, spread
 from rnn_imdb.training.trainer import build_data
@@ -35,7 +35,7 @@ def _train_keras(study: Study, job: Job) -> dict[str, Any]:
         arrays[name] = np.asarray(split.tokens, np.int32), np.asarray(split.labels, np.float32)
         if study.short:
             arrays[name] = tuple(array[:64] for array in arrays[name])
-    model = keras_program.lecture_model(
+    model = lecture_keras.lecture_model(
         job.config["model.readout"], seed=job.config["seed"], sequence_length=job.config["data.sequence_length"]
     )
     best: dict[str, Any] = {"validation/loss": float("inf")}
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     jobs = study.sweep()
     rows: list[dict[str, Any]] = [{"program": "rnn_imdb"} | row for row in rows_of(jobs, ("model.readout",))]
     programs = ["rnn_imdb"]
-    if keras_program.available():
+    if lecture_keras.available():
         rows += [{"program": "Keras on JAX"} | keras_row(study, job) for job in jobs]
         programs.append("Keras on JAX")
     else:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnn_imdb.benchmarks import keras_program
+from rnn_imdb import lecture_keras
 from rnn_imdb.benchmarks.table import Row
 from rnn_imdb.data.module import IMDBDataModule
 from rnn_imdb.insight.callbacks import Insight
@@ -88,7 +88,7 @@ def measure(config: DictConfig) -> list[Row]:
         "rnn_imdb, scan bptt": lambda: lightning_epoch(ReviewClassifier(vocabulary_size=words, scan="bptt")),
         "torch.nn.RNN in the same module": lambda: lightning_epoch(with_torch_rnn(words)),
     }
-    if keras_program.available() and dict(config.optimizer) == KERAS_OPTIMIZER:
+    if lecture_keras.available() and dict(config.optimizer) == KERAS_OPTIMIZER:
         contenders["Keras on JAX, same arrays"] = lambda: _keras_epoch(config, data)
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(config.repeats):
@@ -136,7 +136,7 @@ def _bare_epoch(config: DictConfig, data: IMDBDataModule) -> float:
 
 def _keras_epoch(config: DictConfig, data: IMDBDataModule) -> float:
     """The lecture's Keras program on JAX; compiling it is not counted."""
-    model = keras_program.lecture_model(
+    model = lecture_keras.lecture_model(
         vocabulary_size=len(data.vocabulary), sequence_length=config.data.sequence_length
     )
     batch_size = config.data.batch_size

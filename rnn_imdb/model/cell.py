@@ -3,7 +3,6 @@
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from rnn_imdb.common.errors import choose
 from rnn_imdb.data.text import PAD_INDEX
@@ -17,7 +16,8 @@ class TanhCell(nn.Module):
         h_t = tanh(A [h_{t-1}; x_t] + b)
 
     with one matrix A for every step, however long the sequence. Elman, Finding Structure in Time (1990).
-    tanh keeps each state inside (-1, 1), where a linear recurrence would vanish or explode.
+    tanh keeps each state inside (-1, 1), where a linear recurrence would vanish or explode. ``lecture.SimpleRNN`` is
+    the same as a plain loop.
 
     Initialised by default as Keras's SimpleRNN: the recurrent part of A orthogonal, its input part Glorot-uniform, b
     zero. (torch.nn.RNN draws everything from ±1/√H; with that the lecture's model needs several times as many epochs.)
@@ -85,13 +85,6 @@ class TanhCell(nn.Module):
     def _matrix(self) -> Tensor:
         """A, or where its recurrent part is held at zero, a copy that gives the other part alone its gradient."""
         return self.A if self.recurrent else torch.cat([self.recurrent_weight, self.input_weight], dim=1)
-
-    def step(
-        self, state: Float[Tensor, "batch state"], inputs: Float[Tensor, "batch embedding"]
-    ) -> Float[Tensor, "batch state"]:
-        """One step, as the equation says it."""
-        total = F.linear(torch.cat([state, inputs], dim=1), self.A, self.b)
-        return total if self.linear else torch.tanh(total)
 
     def forward(
         self,

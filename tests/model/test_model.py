@@ -52,12 +52,6 @@ def test_cell_equals_a_numpy_recurrence() -> None:
         np.testing.assert_allclose(expected, state, rtol=1e-12)
 
 
-def test_one_step_is_the_first_of_a_sequence() -> None:
-    cell = TanhCell(E, H)
-    inputs, initial = torch.randn(2, 1, E), torch.randn(2, H)
-    torch.testing.assert_close(cell(inputs, initial_state=initial)[:, 0], cell.step(initial, inputs[:, 0]))
-
-
 def test_cell_starts_as_kerass_does() -> None:
     torch.manual_seed(0)
     cell = TanhCell(40, 60)

@@ -1,8 +1,12 @@
-"""The lecture's program in Keras, the peer that the package is compared with (extra ``peers``)."""
+"""The lecture's program in Keras: ``lecture.py`` has it in plain PyTorch (extra ``peers``)."""
 
 import os
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
+
+import numpy as np
+from torch import Tensor
 
 
 def available() -> bool:
@@ -38,3 +42,11 @@ def lecture_model(
     )
     model.compile(optimizer="rmsprop", loss="binary_crossentropy", metrics=["accuracy"])
     return model
+
+
+def keras_weights(weights: Mapping[str, Tensor]) -> list[np.ndarray]:
+    """The weights of a checkpoint as ``set_weights`` of ``lecture_model`` takes them: Keras cuts A in two."""
+    A = weights["cell.A"]  # (H, H + E)
+    recurrent, inputs = A[:, : len(A)], A[:, len(A) :]
+    ordered = (weights["embedding.weight"], inputs.T, recurrent.T, weights["cell.b"])
+    return [part.numpy(force=True) for part in (*ordered, weights["head.weight"].T, weights["head.bias"])]
