@@ -47,10 +47,10 @@ def interruptible() -> Iterator[None]:
     """Raise :class:`Interrupted` at a signal within the block; a second one ends the process at once.
 
     The exception is raised wherever the block is, as in a download or while other processes work, but for what is
-    :func:`deferred`. Only the main thread has signals: in another this does nothing.
+    :func:`deferred`. Only the main thread has signals: in another this does nothing, as in a block within the block.
     """
     global _received
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) == _receive:
         yield
         return
     heeded = [number for number in SIGNALS if number in _ALWAYS or signal.getsignal(number) != signal.SIG_IGN]

@@ -27,6 +27,12 @@ def is_leader() -> bool:
     return next((os.environ[name] for name in _RANKS if name in os.environ), "0") == "0"
 
 
+def cores() -> int:
+    """How many processors this process may use: those it is bound to, and no more than Slurm gave to its task."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(bound, int(os.environ.get("SLURM_CPUS_PER_TASK", bound)))
+
+
 def slurm() -> "list[ClusterEnvironment]":
     """Lightning's Slurm, where ``srun`` started several tasks; elsewhere Lightning starts what there is to start."""
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment

@@ -3,6 +3,7 @@
 import copy
 import os
 import re
+import signal
 import sys
 import time
 import traceback
@@ -20,7 +21,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rnn_imdb.common.console import as_command, one_line
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import CONFIG, ERROR, Busy, refuse_links, write_atomically
-from rnn_imdb.common.interrupts import deferred
+from rnn_imdb.common.interrupts import Interrupted, deferred, interruptible
+from rnn_imdb.common.processes import cores
 from rnn_imdb.config.checks import check, check_values
 from rnn_imdb.config.identity import digest, reviews
 from rnn_imdb.sweeps.leaderboard import leaderboard
@@ -34,7 +36,8 @@ _durations: list[float] = []
 def job_folder(*, _root_: DictConfig) -> str:
     """Name of a job's folder: the swept options, and 8 hex digits of a hash of all that affects its results.
 
-    The hash covers the reviews but not the path to them: moved reviews find the job again, other reviews do not.
+    The hash covers the reviews but not the path to them: moved reviews find the job again, other reviews do not. A
+    folder with this hash is the job's whatever else its name says, for another sweep may go over other options.
     """
     choices, swept = _root_.hydra.runtime.choices, list(_root_.sweep.swept)
     last = [key.rpartition(".")[2] for key in swept]
@@ -42,14 +45,18 @@ def job_folder(*, _root_: DictConfig) -> str:
     for key, short in zip(swept, last, strict=True):
         value = choices[key] if key in choices else OmegaConf.select(_root_, key)
         parts.append(f"{short if last.count(short) == 1 else key}-{value}")
-    # a longer name is cut: the hash tells jobs apart
-    name = re.sub(r"[^\w.+-]+", "-", "_".join(parts))[:120]
     try:
         of_reviews = reviews(_root_)
     except UserError:
         # the job will say so, as its own failure
         of_reviews = None
-    return f"{name or 'job'}-{digest(_root_, of_reviews)}"
+    ending = f"-{digest(_root_, of_reviews)}"
+    there = [path for path in Path(_root_.hydra.sweep.dir).glob(f"*{ending}") if (path / CONFIG).is_file()]
+    if there:
+        # an earlier version may have left several
+        return max(there, key=lambda path: (finished(path) is not None, path.name)).name
+    # a longer name is cut: the hash tells jobs apart
+    return (re.sub(r"[^\w.+-]+", "-", "_".join(parts))[:120] or "job") + ending
 
 
 # registered on import, for the processes of a launcher import this module and nothing else
@@ -75,6 +82,31 @@ def refuse_single(config: DictConfig) -> None:
         )
 
 
+@contextmanager
+def _requeued() -> Iterator[None]:
+    """In a job of a cluster, end at a signal as a training does, never with 0; Slurm then starts the job again."""
+    if "SUBMITIT_EXECUTOR" not in os.environ:
+        yield
+        return
+    try:
+        with interruptible():
+            yield
+    except Interrupted as interrupt:
+        from submitit import JobEnvironment
+
+        from rnn_imdb.sweeps.slurm import states
+
+        print(f"interrupted by {interrupt}", flush=True)
+        job = JobEnvironment()
+        known = states([job.job_id]) if job.cluster == "slurm" else None
+        # one that is cancelled, or out of time, runs no more
+        if known and known[job.job_id][0] == "RUNNING":
+            # submitit's own signal, at which it requeues the job and ends the process
+            signal.raise_signal(job._usr_sig())
+        raise SystemExit(interrupt.exit_code) from None
+
+
+@_requeued()
 def run_job(config: DictConfig, folder: Path) -> None:
     """Run, resume or skip one job of a sweep, and say so on one line; a failure stays in the job's folder."""
     hydra = HydraConfig.get()
@@ -83,7 +115,7 @@ def run_job(config: DictConfig, folder: Path) -> None:
         raise UserError(f"a job of a sweep must have a folder of its own, but {folder} is a link: remove it")
     # joblib's processes: a negative number leaves cores free
     n_jobs = OmegaConf.select(hydra.launcher, "n_jobs") or 1
-    workers = n_jobs if n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + n_jobs)
+    workers = n_jobs if n_jobs > 0 else max(1, cores() + 1 + n_jobs)
     label = f"job {hydra.job.num + 1}/{config.sweep.jobs}  {folder.name}"
     started = time.monotonic()
     try:
@@ -102,9 +134,11 @@ def run_job(config: DictConfig, folder: Path) -> None:
             raise UserError(f"{label} failed, and sweep.fail_fast=true: see {folder / ERROR}") from error
         return
     left = (config.sweep.jobs - hydra.job.num - 1) * sum(_durations) / max(len(_durations), 1) / workers
+    # a process of a cluster's knows of no other job
+    later = "" if "SUBMITIT_EXECUTOR" in os.environ else f"; {left / 60:.0f} min left"
     print(
         f"{label}: finished{before}, validation accuracy {metrics['validation/accuracy']:.2%}, "
-        f"{metrics['seconds']:.0f} s; {left / 60:.0f} min left",
+        f"{metrics['seconds']:.0f} s{later}",
         flush=True,
     )
 
@@ -118,7 +152,7 @@ def _train(config: DictConfig, folder: Path, workers: int) -> dict[str, Any]:
 
     if workers > 1:
         # jobs side by side share the cores, and their bars would overwrite each other
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+        torch.set_num_threads(max(1, cores() // workers))
         config.trainer.enable_progress_bar = False
     if not (folder / CONFIG).is_file():
         # also a job that is refused below is one of the sweep's results
@@ -144,6 +178,11 @@ class SweepCallback(Callback):
         with as_command():
             check_values(given)
             refuse_single(given)
+            if config.hydra.launcher._target_.endswith(".SlurmLauncher"):
+                # submitit is an extra
+                from rnn_imdb.sweeps import slurm
+
+                slurm.prepare(config.hydra.launcher)
         if not config.sweep.swept:
             print("no option has several values, as seed=0,1,2 has: a sweep of one job", flush=True)
 
@@ -158,20 +197,23 @@ def _conclude(folder: Path) -> None:
     print(f"\n{leaderboard(jobs)}\n")
     write_csv(jobs, folder / "results.csv")
     print(f"written to {folder / 'results.csv'}\nreport       python -m rnn_imdb.report {quote(str(folder))}")
-    failed = [f"  {job.name}: {job.error}" for job in jobs if job.status in ("failed", "damaged")]
-    running = [f"  {job.name}" for job in jobs if job.status == "running"]
-    if failed:
-        print(f"{len(failed)} of {len(jobs)} jobs failed; the same command tries them again:", *failed, sep="\n")
-    if running:
-        print(f"{len(running)} of {len(jobs)} jobs run in another process; give the same command again later:")
-        print(*running, sep="\n")
-    if failed or running:
+    left = False
+    for statuses, what in (
+        (("failed", "damaged"), "failed; the same command tries them again"),
+        (("running",), "run in another process; give the same command again later"),
+        (("unfinished",), "are unfinished; the same command goes on"),
+    ):
+        found = [f"  {job.name}{job.error and f': {job.error}'}" for job in jobs if job.status in statuses]
+        if found:
+            print(f"{len(found)} of {len(jobs)} jobs {what}:", *found, sep="\n")
+            left = True
+    if left:
         raise SystemExit(1)
 
 
 @contextmanager
 def outliving_workers() -> Iterator[None]:
-    """Show the leaderboard also where the system killed one of the launcher's workers."""
+    """Show the leaderboard also where jobs were killed, by the system or by Slurm."""
     try:
         yield
     except RuntimeError as error:
@@ -179,10 +221,8 @@ def outliving_workers() -> Iterator[None]:
         lost = isinstance(error, BrokenExecutor) or type(error).__module__.startswith("submitit.")
         if SweepCallback.folder is None or not lost:
             raise
-        print(
-            "error: a worker of the sweep was killed, as happens where memory runs out, and its jobs are unfinished: "
-            "the same command goes on (with fewer jobs side by side, if need be)",
-            file=sys.stderr,
-        )
+        killed = "a worker of the sweep was killed, as happens where memory runs out, and its jobs are unfinished"
+        reason = killed if isinstance(error, BrokenExecutor) else one_line(str(error), 200)
+        print(f"error: {reason}: the same command goes on (with less side by side, if need be)", file=sys.stderr)
         _conclude(SweepCallback.folder)
         raise SystemExit(1) from None

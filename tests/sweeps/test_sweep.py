@@ -236,8 +236,10 @@ def test_sweep_names_a_job_that_another_process_runs(
     assert out.endswith("1 of 1 jobs run in another process; give the same command again later:\n  seed-0\n")
     assert out.splitlines()[2].split() == ["seed-0", "running"]
     assert ",running," in (unfinished_sweep / "results.csv").read_text()
-    job.SweepCallback().on_multirun_end(config)
-    assert capsys.readouterr().out.splitlines()[2].split() == ["seed-0", "unfinished"]
+    with pytest.raises(SystemExit) as ended:
+        job.SweepCallback().on_multirun_end(config)
+    assert ended.value.code == 1
+    assert capsys.readouterr().out.endswith("1 of 1 jobs are unfinished; the same command goes on:\n  seed-0\n")
 
 
 def test_sweep_whose_results_cannot_be_written_fails(
@@ -271,6 +273,30 @@ def test_interrupted_sweep_goes_on(small_overrides: list[str], tmp_path: Path, c
     assert done.stdout.count("finished before") == 1
     # the second run printed its table twice: once to the interruption, once from there on
     assert (jobs_of(runs)["seed-1"] / "output.txt").read_text().count("epoch      loss") == 2
+
+
+def test_finished_job_is_found_whatever_its_sweep_goes_over(
+    swept: tuple[Path, list[str]], command: Command, tmp_path: Path
+) -> None:
+    runs = tmp_path / "experiments" / "runs" / "sweep"
+    shutil.copytree(swept[0] / "experiments" / "runs" / "sweep", runs)
+    before = {path.parent.name for path in runs.glob("*/config.yaml")}
+    constant = [text for text in swept[1] if text not in ("-m", "model.state_dim=4,8")]
+    for axes in (["seed=0,1", "model.state_dim=4,8"], ["model.state_dim=8,4", "seed=1,0"]):
+        done = command("train", *constant, "-m", *axes)
+        assert done.returncode == 0, done.stderr
+    assert done.stdout.count("finished before") == 4
+    after = {path.parent.name for path in runs.glob("*/config.yaml")}
+    assert before < after
+    assert len(after) == 4
+    # an earlier version left several folders of one job
+    known = next(iter(before))
+    for name in ("aaa", "zzz"):
+        unfinished = runs / f"{name}-{known.rpartition('-')[2]}"
+        unfinished.mkdir()
+        shutil.copy(runs / known / "config.yaml", unfinished)
+    done = command("train", *constant, "-m", "model.state_dim=4,8")
+    assert done.stdout.count("finished before") == 2
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
