@@ -9,6 +9,7 @@ import uuid
 from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -52,24 +53,23 @@ def encode(source: Source, encoding: Encoding, vocabulary: Vocabulary | None = N
     parts = split_reviews(reviews, source.fractions, encoding.split_seed, by=encoding.split_by)
     # words are numbered as they come, so that 50,000 tokenised reviews take 60 MB instead of 1 GB
     numbers: dict[str, int] = {}
-    tokenised: list[np.ndarray] = []
-    for review in tqdm(reviews, desc="encoding reviews", unit="review", leave=False, disable=None):
-        row = [numbers.setdefault(token, len(numbers)) for token in tokenize(review.text)]
-        tokenised.append(np.array(row, dtype=np.uint32))
+    tokenised = [
+        np.array([numbers.setdefault(token, len(numbers)) for token in tokenize(review.text)], dtype=np.uint32)
+        for review in tqdm(reviews, desc="encoding reviews", unit="review", leave=False, disable=None)
+    ]
     words = list(numbers)
     if vocabulary is None:
-        in_training = np.concatenate([tokenised[i] for i in parts["train"]])
-        counts = np.bincount(in_training, minlength=len(words))
+        counts = np.bincount(np.concatenate([tokenised[i] for i in parts["train"]]), minlength=len(words))
         counted = Counter({word: int(n) for word, n in zip(words, counts, strict=True) if n})
         vocabulary = Vocabulary.build(counted, encoding.vocabulary_size)
     index = np.array(vocabulary.encode(words), dtype=np.uint16)
+    fit = partial(fit_length, length=encoding.sequence_length, padding=encoding.padding, truncation=encoding.truncation)
+    labels = np.array([review.label for review in reviews], dtype=np.uint8)
     ids = review_ids(reviews)
-    length = encoding.sequence_length
-    splits = {}
-    for name, members in parts.items():
-        rows = [fit_length(index[tokenised[i]], length, encoding.padding, encoding.truncation) for i in members]
-        labels = np.array([reviews[i].label for i in members], dtype=np.uint8)
-        splits[name] = Split(np.stack(rows), labels, ids[members])
+    splits = {
+        name: Split(np.stack([fit(index[tokenised[i]]) for i in members]), labels[members], ids[members])
+        for name, members in parts.items()
+    }
     return EncodedReviews(splits, vocabulary)
 
 
@@ -90,13 +90,11 @@ def encoded_reviews(
     key = {"format": FORMAT, "source": source.fingerprint(), **asdict(encoding)}
     if vocabulary is not None:
         # the vocabulary that this source would build itself is the common case, and shares its cache
-        own = _open(_folder(cache_dir, key), key)
-        if own is not None and own.vocabulary.words == vocabulary.words:
+        if (own := _open(_folder(cache_dir, key), key)) and own.vocabulary.words == vocabulary.words:
             return own
         key["vocabulary"] = _words_digest(vocabulary.words)
     folder = _folder(cache_dir, key)
-    found = _open(folder, key)
-    if found is None:
+    if (found := _open(folder, key)) is None:
         _write(folder, encode(source, encoding, vocabulary), key)
         found = _open(folder, key)
     if found is None:
@@ -133,8 +131,7 @@ def _write(folder: Path, encoded: EncodedReviews, key: dict[str, object]) -> Non
         # another process that encoded the same reviews may have been faster
         if not folder.is_dir():
             raise UserError(
-                f"the cache of encoded reviews cannot be written to {folder.parent} ({error}): make room there, or "
-                "set data.cache_dir to a folder that can be written"
+                f"the cache cannot be written to {folder.parent} ({error}): make room there, or set data.cache_dir"
             ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -157,10 +154,10 @@ def _open(folder: Path, key: dict[str, object]) -> EncodedReviews | None:
     """
     try:
         return _read(folder, key) if folder.is_dir() else None
-    except MemoryError:
-        raise
     # damaged files make json and numpy raise anything
     except Exception as error:
+        if isinstance(error, MemoryError):
+            raise
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             raise UserError(
                 f"the cache {folder} cannot be read ({error}): mend that, or set data.cache_dir to another folder"
@@ -173,28 +170,28 @@ def _open(folder: Path, key: dict[str, object]) -> EncodedReviews | None:
 def _read(folder: Path, key: dict[str, object]) -> EncodedReviews:
     """The cache of ``key`` in ``folder``; any exception but an OSError says that it is damaged."""
     meta = json.loads(_content(folder / "meta.json"))
-    if meta["key"] != key:
-        raise ValueError("it is of other reviews")
     vocabulary = Vocabulary(meta["vocabulary"])
-    if _words_digest(vocabulary.words) != meta["vocabulary_sha256"]:
-        raise ValueError("the vocabulary has changed")
+    if meta["key"] != key or _words_digest(vocabulary.words) != meta["vocabulary_sha256"]:
+        raise ValueError("meta.json has changed")
     splits = {}
     for name in SPLITS:
-        arrays = {}
+        arrays = []
         for part in ("tokens", "labels", "ids"):
             path = folder / f"{name}_{part}.npy"
             if hashlib.sha256(_content(path)).hexdigest() != meta["sha256"][path.stem]:
                 raise ValueError(f"{path.name} has changed")
             # memory-mapped, so that only used rows are read; a plain array, since np.memmap is slow to index
-            arrays[part] = np.asarray(np.lib.format.open_memmap(path, mode="r"))
-        split = splits[name] = Split(**arrays)
+            arrays.append(np.asarray(np.lib.format.open_memmap(path, mode="r")))
+        split = splits[name] = Split(*arrays)
         size = len(split.labels)
-        expected = {"tokens": ((size, key["sequence_length"]), "uint16"), "labels": ((size,), "uint8")}
-        expected["ids"] = ((size,), "uint64")
-        if {part: (array.shape, array.dtype.name) for part, array in arrays.items()} != expected:
-            raise ValueError(f"the arrays of {name} do not fit each other")
+        expected = [((size, key["sequence_length"]), "uint16"), ((size,), "uint8"), ((size,), "uint64")]
         # the C kernel reads the embedding's row of every token
-        if not size or split.tokens.max() >= len(vocabulary) or split.labels.max() > 1:
+        if (
+            [(array.shape, array.dtype.name) for array in arrays] != expected
+            or not size
+            or split.tokens.max() >= len(vocabulary)
+            or split.labels.max() > 1
+        ):
             raise ValueError(f"the arrays of {name} hold what is no review")
     return EncodedReviews(splits, vocabulary)
 
