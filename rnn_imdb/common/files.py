@@ -95,14 +95,10 @@ def read_text(path: Path, errors: str = "strict") -> str:
         UserError: it is no regular file (a pipe would wait for ever), may not be read, is too long or not UTF-8.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise UserError("it must be a file, but it is a folder, a pipe or a device")
-            with open(descriptor, "rb", closefd=False) as file:
-                content = file.read(MOST + 1)
-        finally:
-            os.close(descriptor)
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UserError("it must be a file, but it is a pipe or a device")
+            content = file.read(MOST + 1)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -193,24 +189,19 @@ def find_checkpoint(path: str | Path) -> Path:
     """
     path = expand(path)
     try:
-        if path.is_dir():
-            if not (path / BEST).is_file():
-                raise UserError(
-                    f"a run folder must hold {BEST}, but {path} does not: name a run that finished an epoch",
-                    exit_code=2,
-                )
-            return path / BEST
-        if not path.is_file():
-            raise UserError(
-                f"checkpoint must be a file or a run folder, but {path} does not exist: see experiments/runs",
-                exit_code=2,
-            )
+        found = path / BEST if path.is_dir() else path
+        if found.is_file():
+            return found
     except OSError as error:
         raise UserError(
             f"checkpoint must be a file or a run folder that may be read, but {path} is not ({error.strerror}): give "
             "access there"
         ) from error
-    return path
+    raise UserError(
+        f"checkpoint must be a file, or a run folder that holds {BEST}, but {found} does not exist: see "
+        "experiments/runs for a run that finished an epoch",
+        exit_code=2,
+    )
 
 
 LOCK = ".lock"

@@ -229,7 +229,7 @@ BAD = {
     "trainer.limit_test_batches=null": r"limit_test_batches must be a number of batches from 1, .*got None",
     "model.bias=maybe": r"model\.bias: Value 'maybe' is not a valid bool",
     "data.root=[1]": r"data\.root: Cannot convert 'list' to string",
-    "data.root=mine.csv": r"data=embedded reads .*got data\.root=mine\.csv: leave it out, or give data=aclimdb as well",
+    "data.root=mine.csv": r"data=embedded reads .*got data\.root=mine\.csv: leave it out, or give data=aclimdb",
     "data.reviews_per_class=40": r"data=embedded reads .*got data\.reviews_per_class=40",
     "data.root=${nothing}": r"data\.root: Interpolation key 'nothing' not found",
     # Hydra's grammar
@@ -457,7 +457,7 @@ def test_groups_have_a_file_for_every_choice(group: str, table: dict[str, str]) 
         ("benchmark", ["data=aclimdb"], "data goes with epoch=true, which was not given"),
         ("train", ["resume=nosuch"], "resume must name a run folder"),
         ("evaluate", [], "checkpoint must be given: add checkpoint=VALUE"),
-        ("evaluate", ["nosuch"], "checkpoint must be a file or a run folder, but nosuch does not exist"),
+        ("evaluate", ["nosuch"], "but nosuch does not exist: see experiments/runs"),
     ],
 )
 def test_commands_refuse_without_traceback_and_leave_nothing(

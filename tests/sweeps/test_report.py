@@ -220,10 +220,10 @@ def test_what_is_no_file_that_may_be_read_is_damage(tmp_path: Path, monkeypatch:
     if name == "config.yaml":
         assert "No such file" in wrong.pop("gone")
     else:
-        assert "a folder, a pipe or a device" in wrong.pop("folder")
+        assert "(Is a directory)" in wrong.pop("folder")
     assert {run: error.partition(": ")[2] for run, error in wrong.items()} == {
-        "pipe": "it must be a file, but it is a folder, a pipe or a device",
-        "device": "it must be a file, but it is a folder, a pipe or a device",
+        "pipe": "it must be a file, but it is a pipe or a device",
+        "device": "it must be a file, but it is a pipe or a device",
         "circle": "it must be readable, but it is not (Too many levels of symbolic links)",
         "secret": "it must be readable, but it is not (Permission denied)",
         "long": "it must have at most 900 bytes, but it has more",

@@ -342,7 +342,7 @@ def test_damaged_and_foreign_checkpoints_are_refused(trained: Path, tmp_path: Pa
     own = content["rnn_imdb"]
     content["rnn_imdb"] = own | {"format": 99, "versions": {"rnn_imdb": "7.5"}}
     torch.save(content, tmp_path / "later.ckpt")
-    with pytest.raises(UserError, match=r"must be of checkpoint format 1, got 99, which rnn_imdb 7\.5 wrote"):
+    with pytest.raises(UserError, match=r"of rnn_imdb, but its format 99 is that of version 7\.5: name one"):
         open_checkpoint(tmp_path / "later.ckpt")
     for missing in own:
         content["rnn_imdb"] = {name: value for name, value in own.items() if name != missing}
@@ -366,8 +366,8 @@ def test_damaged_and_foreign_checkpoints_are_refused(trained: Path, tmp_path: Pa
         ("config.data.padding", "left", r"data\.padding must be one of pre, post, got 'left'"),
         ("config.data.first_words", 10**30, r"data\.first_words must be null"),
         ("config.model.readout", "median", r"model\.readout must be one of .* got 'median'"),
-        ("config.model.state_dim", None, "its configuration is none: Incompatible value 'None'"),
-        ("config.model", [], "its configuration is none"),
+        ("config.model.state_dim", None, "Incompatible value 'None'"),
+        ("config.model", [], "must be a checkpoint of rnn_imdb, but"),
         ("config.seed", -1, "seed is -1"),
         ("config.optimizer.name", "lion", "lion"),
         ("vocabulary", ["<pad>", "<unk>", "a", "a"], "each word once"),
@@ -390,8 +390,6 @@ def test_value_that_no_training_writes_is_refused(
     for part in path:
         node = node[part]
     node[name] = value
-    if value == "cudnn":
-        node["activation"] = "identity"
     torch.save(content, tmp_path / "wrong.ckpt")
     with pytest.raises(UserError, match=text) as refusal:
         open_checkpoint(tmp_path / "wrong.ckpt")
@@ -511,7 +509,7 @@ def test_flipped_byte_is_found_wherever_it_lies(trained: Path, tmp_path: Path) -
         )
         at = entry.header_offset + 30 + name + extra + entry.file_size // 2
         damaged.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-        with pytest.raises(UserError, match=r"as it was written \(Bad CRC-32"):
+        with pytest.raises(UserError, match=r"as it was written \(its entry .* is damaged"):
             open_checkpoint(damaged)
 
 
@@ -521,13 +519,13 @@ def test_checkpoint_that_unpacks_to_more_than_itself_is_refused(trained: Path, t
     with zipfile.ZipFile(tmp_path / "compressed.ckpt", "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in contents.items():
             archive.writestr(name, content)
-    with pytest.raises(UserError, match="it holds compressed entries"):
+    with pytest.raises(UserError, match="its entries unpack to more than the file"):
         open_checkpoint(tmp_path / "compressed.ckpt")
     with zipfile.ZipFile(tmp_path / "large.ckpt", "w") as archive:
         for name, content in contents.items():
             archive.writestr(name, content)
         archive.infolist()[-1].file_size = 2**30
-    with pytest.raises(UserError, match="its entries say that they are larger than the file"):
+    with pytest.raises(UserError, match="its entries unpack to more than the file"):
         open_checkpoint(tmp_path / "large.ckpt")
     # as torch wrote before 1.6
     torch.save({"rnn_imdb": 1}, tmp_path / "legacy.ckpt", _use_new_zipfile_serialization=False)
@@ -538,7 +536,7 @@ def test_checkpoint_that_unpacks_to_more_than_itself_is_refused(trained: Path, t
 def test_missing_checkpoints_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"gone.ckpt does not exist"):
         open_checkpoint(tmp_path / "gone.ckpt")
-    with pytest.raises(UserError, match=r"a run folder must hold checkpoints/best.ckpt"):
+    with pytest.raises(UserError, match=r"a run folder that holds checkpoints/best.ckpt"):
         open_checkpoint(tmp_path)
 
 
