@@ -1,5 +1,6 @@
 """The lecture's models as it writes them compute what the package does, in plain PyTorch and in Keras."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 import torch
 from conftest import compose
 
-from rnn_imdb.lecture import LectureAll, LectureLast
+from experiments import network
+from rnn_imdb.lecture import LectureAll, LectureLast, SimpleRNN
 from rnn_imdb.lecture_keras import available
 from rnn_imdb.model.rnn import ReviewClassifier
 from rnn_imdb.training.checkpoint import Checkpoint, open_checkpoint
@@ -94,3 +96,23 @@ def test_a_checkpoint_decides_the_same_in_keras(trained: Checkpoint, tmp_path: P
     with torch.inference_mode():
         expected = trained.classifier()(tokens)
     torch.testing.assert_close(torch.from_numpy(np.load(file))[:, 0], expected, atol=1e-5, rtol=0)
+
+
+def test_the_picture_of_the_network_is_the_one_that_its_command_draws(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network.main([str(tmp_path / "drawn.svg")])
+    # the outlines of letters depend on matplotlib's version, what they say does not
+    drawn, committed = (
+        re.findall("<!-- (.*?) -->", path.read_text())
+        for path in (tmp_path / "drawn.svg", Path(network.__file__).with_name("network.svg"))
+    )
+    assert drawn == committed
+    shown = "\n".join(drawn)
+    for readout, total in (("all states", 338_081), ("last state", 322_113)):
+        assert f"{total:,} ({readout})" in shown
+    cell = SimpleRNN()
+    assert f"32 × 64 + 32 = {cell.A.numel() + cell.b.numel():,} weights" in shown
+    with pytest.raises(SystemExit, match="2"):
+        network.main(["drawn.gif"])
+    assert "must end in .svg, .pdf or .png, got drawn.gif" in capsys.readouterr().err
