@@ -15,7 +15,7 @@ from tqdm import tqdm
 from rnn_imdb.benchmarks.table import Row
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.model.cell import TanhCell
-from rnn_imdb.scan import Case, choose_backend
+from rnn_imdb.scan import Case, choose_backend, native
 
 PEER = "torch.nn.RNN"
 # relative error in norm against float64 above which a backend is wrong, not fast
@@ -33,6 +33,7 @@ def measure(config: DictConfig) -> list[Row]:
         UserError: a backend's error against float64 is not that of float32 arithmetic.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    native.keep_freed_memory()  # as a training does
     for state in config.state_dims:
         for backend in _backends(device, state):
             # few steps, or the path, not the kernel, decides how far a rounding error grows

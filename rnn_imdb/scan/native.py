@@ -130,6 +130,12 @@ def unavailable_reason() -> str | None:
     return f"{reason}. Install a C compiler with OpenMP (Debian: apt install gcc) and reinstall rnn_imdb"
 
 
+def keep_freed_memory() -> None:
+    """Let the process keep the memory that it frees, where the system's allocator is glibc's."""
+    if kernel := _kernel()[0]:
+        kernel.keep_freed_memory()
+
+
 def call(function: str, numbers: tuple[int | float, ...], *arrays: Tensor | None) -> None:
     """Run a function of csrc/*.c on `arrays`, with torch's number of threads.
 

@@ -18,6 +18,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from rnn_imdb.common.errors import UserError, choose
 from rnn_imdb.model.classifier import Classifier
+from rnn_imdb.scan import native
 from rnn_imdb.training import lean
 from rnn_imdb.training.optimizers import OPTIMIZERS, SCHEDULES
 
@@ -126,6 +127,11 @@ class SentimentModule(L.LightningModule):
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (B,) of reviews (B, T)."""
         return self.classifier(tokens)
+
+    def on_fit_start(self) -> None:
+        # every step takes and frees the same large blocks
+        if self.device.type == "cpu":
+            native.keep_freed_memory()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         tokens, labels = batch

@@ -1,5 +1,6 @@
 """The C kernel: every instruction set, its bits, its tanh, and the process it leaves as it was."""
 
+import platform
 import subprocess
 import sys
 
@@ -90,6 +91,25 @@ def test_loading_the_kernels_leaves_the_process_alone() -> None:
         "assert 1e-310 * 0.5 != 0, 'denormals are flushed'; assert float('nan') != float('nan')"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is told")
+def test_a_training_on_a_cpu_keeps_what_a_step_frees() -> None:
+    code = (
+        "import resource, torch\n"
+        "from rnn_imdb.model import make_classifier\n"
+        "from rnn_imdb.training.module import SentimentModule\n"
+        "SentimentModule(make_classifier()).on_fit_start()\n"
+        "def taken():\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    torch.ones(2, 2**20), torch.ones(2**20)\n"
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+        "print(taken(), min(taken() for _ in range(9)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
+    first, later = map(int, done.stdout.split())
+    assert first > 100
+    assert later < 10
 
 
 def test_gradients_nobody_asked_for_are_left_out(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:

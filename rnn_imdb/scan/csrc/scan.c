@@ -21,6 +21,9 @@
    Arrays are batch first: (B, T, H), (B, H); a mask is (B, T), one byte an entry, or NULL. An infinite initial state
    would make NaN of the padding, and that of everything: so the scan is told how many entries of a state are `used`. */
 #include "common.h"
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 typedef struct {
     long batch, time, given;
@@ -202,6 +205,15 @@ static void scan_rows(const Scan *s, bool back, long first, long last, int threa
 }
 
 int64_t kernel_version(void) { return VERSION; }
+
+/* Let glibc keep what is freed; it may give every large block back and take it again, page by page, at each step. */
+void keep_freed_memory(void)
+{
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, 1 << 25); /* the most that it takes */
+    mallopt(M_TRIM_THRESHOLD, 1 << 30);
+#endif
+}
 
 /* Whether the scan can go over `rows`, the shared one included. */
 static bool fits(long rows, long time, long H, long used, long shared, const uint8_t *mask)
