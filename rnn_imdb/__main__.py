@@ -23,7 +23,7 @@ A hand-built tanh RNN that classifies IMDB reviews, version {__version__}.
 Each shows its options with --help. Examples:
 
   rnn-imdb train model.readout=all seed=1
-  rnn-imdb predict experiments/runs/RUN 'A film to remember.'"""
+  rnn-imdb predict latest 'A film to remember.'"""
 
 
 @as_command()

@@ -4,8 +4,8 @@ from functools import partial
 
 from omegaconf import DictConfig
 
-from rnn_imdb.common.files import find_checkpoint
 from rnn_imdb.common.interrupts import deferred
+from rnn_imdb.common.runs import find_checkpoint
 from rnn_imdb.config.checks import check
 from rnn_imdb.config.command_line import prepare
 from rnn_imdb.config.hydra import run_hydra

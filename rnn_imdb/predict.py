@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rnn_imdb.common.console import as_command
-from rnn_imdb.common.files import find_checkpoint
+from rnn_imdb.common.runs import find_checkpoint
 from rnn_imdb.insight.inputs import check_picture, read_texts, refuse_paths
 
 
@@ -14,13 +14,17 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m rnn_imdb.predict",
         description="Say whether reviews are positive, with a model that rnn_imdb.train made.",
         epilog="Examples:\n"
-        "  python -m rnn_imdb.predict experiments/runs/RUN 'A film to remember.'\n"
+        "  python -m rnn_imdb.predict latest 'A film to remember.'\n"
         "  python -m rnn_imdb.predict RUN/checkpoints/last.ckpt --json < review.txt\n"
         "  python -m rnn_imdb.predict RUN --explain 'Two hours I will never get back.'\n"
         "  python -m rnn_imdb.predict RUN --plot review.png --file review.txt",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoint", help="a checkpoint, or a run folder (its best checkpoint)")
+    parser.add_argument(
+        "checkpoint",
+        metavar="RUN",
+        help="a run (its best checkpoint): latest, the beginning of its name or its folder; or a checkpoint",
+    )
     parser.add_argument("text", nargs="*", help="a review; without any, and without --file, standard input is one")
     parser.add_argument(
         "--file", action="append", default=[], metavar="F", help="a file that is one review; repeatable"

@@ -47,9 +47,9 @@ def task(config: DictConfig) -> None:
     resuming = None
     if config.resume is not None:
         leave_nothing()
-        resuming = resume.find(config, folder.parent)
+        resuming = resume.find(config, relative(folder.parent))
         # DDP's processes get this command line, and would find another run, for this one is now in use
-        sys.argv = [f"resume={resuming}" if argument == "resume=auto" else argument for argument in sys.argv]
+        sys.argv = [f"resume={resuming}" if argument.startswith("resume=") else argument for argument in sys.argv]
     if resuming is not None:
         folder, config = resuming, resume.continued(resuming, config, hydra.overrides.task)
     # the processes that DDP starts stay silent

@@ -181,29 +181,6 @@ def expand(path: str | Path) -> Path:
         ) from error
 
 
-def find_checkpoint(path: str | Path) -> Path:
-    """The checkpoint file at ``path``: itself, or the best one of a run folder.
-
-    Raises:
-        UserError: there is none, or nobody may look.
-    """
-    path = expand(path)
-    try:
-        found = path / BEST if path.is_dir() else path
-        if found.is_file():
-            return found
-    except OSError as error:
-        raise UserError(
-            f"checkpoint must be a file or a run folder that may be read, but {path} is not ({error.strerror}): give "
-            "access there"
-        ) from error
-    raise UserError(
-        f"checkpoint must be a file, or a run folder that holds {BEST}, but {found} does not exist: see "
-        "experiments/runs for a run that finished an epoch",
-        exit_code=2,
-    )
-
-
 LOCK = ".lock"
 
 

@@ -26,11 +26,11 @@ epoch beside the same module with torch.nn.RNN, and Keras. Examples:
   python -m rnn_imdb.benchmark epoch=true
 """,
     "evaluate": """\
-usage: python -m rnn_imdb.evaluate [checkpoint=]PATH [KEY=VALUE ...]
+usage: python -m rnn_imdb.evaluate [checkpoint=]RUN [KEY=VALUE ...]
 
 Score a checkpoint on reviews it was not trained on. Examples:
 
-  python -m rnn_imdb.evaluate experiments/runs/RUN
+  python -m rnn_imdb.evaluate latest
   python -m rnn_imdb.evaluate checkpoint=RUN/checkpoints/last.ckpt \\
       data=aclimdb data.root=aclImdb_v1.tar.gz
 """,

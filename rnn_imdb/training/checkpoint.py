@@ -19,7 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from rnn_imdb.common.errors import UserError
-from rnn_imdb.common.files import find_checkpoint, write_atomically
+from rnn_imdb.common.files import write_atomically
+from rnn_imdb.common.runs import find_checkpoint
 from rnn_imdb.config.checks import check
 from rnn_imdb.config.compose import restore
 from rnn_imdb.data.text import Vocabulary

@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import CONFIG, GROWING, LAST, expand, is_held, read_yaml
 from rnn_imdb.common.processes import is_leader
+from rnn_imdb.common.runs import find_run, folders_in
 from rnn_imdb.config.checks import check
 from rnn_imdb.config.compose import restore
 from rnn_imdb.config.foreign import check_objects
@@ -18,9 +19,9 @@ from rnn_imdb.training.outcome import finished, recorded_reviews
 
 
 def find(config: DictConfig, runs: Path) -> Path | None:
-    """The folder that ``config.resume`` names; with ``auto``, None where no run among ``runs`` fits."""
+    """The folder in ``runs`` that ``config.resume`` means; with ``auto``, None where none fits."""
     if config.resume != "auto":
-        return Path(config.resume)
+        return find_run(config.resume, runs)
     found = newest_unfinished(runs, config)
     print(f"resuming {found}" if found else f"no unfinished run of this configuration in {runs}: starting a new one")
     return found
@@ -30,10 +31,10 @@ def newest_unfinished(runs: Path, composed: DictConfig) -> Path | None:
     """The newest unfinished run below ``runs`` of this configuration, on its reviews, that no process works on.
 
     Raises:
-        UserError: the reviews cannot be read.
+        UserError: the reviews cannot be read, or ``runs`` may not be looked into.
     """
     wanted = options(composed)
-    for folder in sorted(runs.glob("*"), reverse=True):
+    for folder in sorted(folders_in(runs), reverse=True):
         try:
             found = unfinished(folder)
             # the other processes of a distributed training find it held by their own first

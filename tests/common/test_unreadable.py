@@ -86,7 +86,7 @@ def test_report_on_what_may_not_be_read_is_one_line(
 ) -> None:
     write_run(tmp_path / "home" / "sweep" / "job", 0.8)
     closed(tmp_path / part)
-    with ending_in_a_line(capsys, r"a sweep folder must hold .*sweep cannot be read \(Permission denied\)"):
+    with ending_in_a_line(capsys, r"sweep (is not|cannot be read) \(Permission denied\)"):
         report.main([str(tmp_path / "home" / "sweep")])
 
 
@@ -103,3 +103,10 @@ def test_evaluate_and_predict_where_nobody_may_look_are_one_line(
         predict.main([str(folder), "a film"])
     with ending_in_a_line(capsys, r"must be given as its text, but .*review\.txt is a file or folder"):
         predict.main(["anything", str(folder / "review.txt")])
+
+
+def test_auto_starts_nothing_anew_where_it_may_not_look(tmp_path: Path, closed: Closed) -> None:
+    write_run(tmp_path / "runs" / "a", 0.8)
+    closed(tmp_path / "runs", 0o300)
+    with pytest.raises(UserError, match=r"that may be read, but .*runs is not \(Permission denied\): give access"):
+        resume.find(compose("train", "resume=auto"), tmp_path / "runs")

@@ -455,9 +455,9 @@ def test_groups_have_a_file_for_every_choice(group: str, table: dict[str, str]) 
         ("train", ["-m", "seed=0,1", "modle=rnn"], "there is no option modle"),
         ("train", ["hydra.job.chdir=true"], "paths are those of the working directory, got hydra.job.chdir=true"),
         ("benchmark", ["data=aclimdb"], "data goes with epoch=true, which was not given"),
-        ("train", ["resume=nosuch"], "resume must name a run folder"),
+        ("train", ["resume=nosuch"], "nosuch does not exist, and experiments/runs has no run"),
         ("evaluate", [], "checkpoint must be given: add checkpoint=VALUE"),
-        ("evaluate", ["nosuch"], "but nosuch does not exist: see experiments/runs"),
+        ("evaluate", ["nosuch"], "nosuch does not exist, and experiments/runs has no run"),
     ],
 )
 def test_commands_refuse_without_traceback_and_leave_nothing(
