@@ -15,6 +15,7 @@ import io
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 from rnn_imdb.common.console import draw_into_files
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import read_json, read_yaml, write_atomically
+from rnn_imdb.common.style import picture
 from rnn_imdb.sweeps.report import markdown_table
 from rnn_imdb.sweeps.results import Job, Spread, read_jobs, spread, write_rows
 
@@ -128,14 +130,29 @@ class Study:
 
     def save(self, draw: Callable[[], Any], name: str) -> None:
         """Save the matplotlib Figure that ``draw`` makes, in the style of all plots."""
-        from matplotlib import style
-
-        from rnn_imdb.common.style import STYLE
-
         # no text of a study has a $ but around formulas, and logarithmic axes have powers
-        with style.context(STYLE | {"text.parse_math": True}):
-            draw().savefig(self.output / name)
+        write_atomically(self.output / name, picture(draw, mathematics=True))
         print(f"wrote {self.output / name}")
+
+
+def draw_dots(title: str, rows: Mapping[str, Sequence[Job | Mapping[str, Any]]], colours: Sequence[str]) -> Any:
+    """Test accuracies of the trainings in each row: a dot a seed, a bar at their mean, which stands at the right."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.6, 1.4 + 0.52 * len(rows)))
+    axis = figure.subplots()
+    for row, (jobs, colour) in enumerate(zip(rows.values(), colours, strict=True)):
+        figures = [job.metrics if isinstance(job, Job) else job for job in jobs]
+        values = [100 * found["test/accuracy"] for found in figures]
+        mean = sum(values) / len(values)
+        axis.plot(values, [row] * len(values), "o", color=colour, alpha=0.6)
+        axis.plot(mean, row, "|", color=colour, markersize=22, markeredgewidth=3)
+        axis.text(1.02, row, f"{mean:.1f}", transform=axis.get_yaxis_transform(), color=colour, va="center")
+    axis.set_yticks(range(len(rows)), [textwrap.fill(name, 40) for name in rows])
+    axis.set(ylim=(len(rows) - 0.5, -0.5), xlabel="test accuracy (%)")
+    axis.grid(visible=False, axis="y")
+    figure.suptitle(f"{title}\na dot: one seed; bar and number: their mean")
+    return figure
 
 
 def results(folder: Path, failure: str | None = None) -> list[Job]:

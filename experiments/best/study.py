@@ -1,10 +1,9 @@
 """How far one tanh layer goes: ``experiment=best`` over five seeds, and what each of its levers is worth."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from experiments.common import Study, over_seeds, percent, rows_of
-from rnn_imdb.sweeps.results import Job
+from experiments.common import Study, draw_dots, over_seeds, percent, rows_of
+from rnn_imdb.common.style import BLUE, ORANGE
 
 # what is removed, and the options that remove it
 LEVERS: dict[str, Sequence[str]] = {
@@ -16,22 +15,6 @@ LEVERS: dict[str, Sequence[str]] = {
     "word dropout": ("model.word_dropout=0",),
     "half of the sizes (32 and 32)": ("model.state_dim=32", "model.embedding_dim=32"),
 }
-
-
-def draw(groups: Mapping[str, Sequence[Job]]) -> Any:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.5, 0.8 + 0.4 * len(groups)))
-    axis = figure.subplots()
-    for position, jobs in enumerate(groups.values()):
-        values = [100 * job.metrics["test/accuracy"] for job in jobs]
-        colour = "C0" if position == 0 else "C1"
-        axis.plot(values, [position] * len(values), "o", alpha=0.6, color=colour)
-        axis.plot(sum(values) / len(values), position, "|", markersize=18, color=colour)
-    axis.set_yticks(range(len(groups)), list(groups))
-    axis.invert_yaxis()
-    axis.set_xlabel("test accuracy, %; a dot is a seed, a bar their mean")
-    return figure
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -52,7 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, jobs in groups.items()
     ]
     study.write_table(("model", "seeds", "parameters", "validation %", "test %", "minutes a seed"), rows)
-    study.save(lambda: draw(groups), "accuracy.png")
+    colours = [BLUE] + [ORANGE] * (len(groups) - 1)
+    study.save(
+        lambda: draw_dots("One tanh layer at its best, and without each of its levers", groups, colours), "accuracy.png"
+    )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Capacity: where do parameters help, and where does the model overfit."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,23 +25,25 @@ def draw(groups: Groups) -> Any:
 
     readouts = list(dict.fromkeys(key[0] for key in groups))
     sizes = [list(dict.fromkeys(sorted(key[i] for key in groups))) for i in (1, 2)]
-    figure = Figure(figsize=(2.1 * len(readouts) + 0.6, 2.7))
     means = {key: 100 * over_seeds(jobs, "test/accuracy").mean for key, jobs in groups.items()}
-    for axis, readout in zip(figure.subplots(1, len(readouts), squeeze=False)[0], readouts, strict=True):
+    low, high = min(means.values()), max(means.values())
+    across = min(len(readouts), 3)
+    figure = Figure(figsize=(3.2 * across, 0.6 + 3.1 * math.ceil(len(readouts) / across)))
+    axes = figure.subplots(math.ceil(len(readouts) / across), across, squeeze=False).ravel()
+    for axis, readout in zip(axes, readouts, strict=False):
         values = [[means[readout, state, embedding] for embedding in sizes[1]] for state in sizes[0]]
-        axis.imshow(values, vmin=min(means.values()), vmax=max(means.values()), cmap="viridis")
-        middle = (min(means.values()) + max(means.values())) / 2
+        axis.imshow(values, vmin=low, vmax=high, aspect="auto")
         for row, line in enumerate(values):
             for column, value in enumerate(line):
-                colour = "white" if value < middle else "black"
+                colour = "white" if value < (low + high) / 2 else "black"
                 axis.text(column, row, f"{value:.1f}", ha="center", va="center", color=colour)
-        axis.set_title(readout)
         axis.set_xticks(range(len(sizes[1])), sizes[1])
         axis.set_yticks(range(len(sizes[0])), sizes[0])
-        axis.set_xlabel("embedding_dim")
+        axis.set(title=f"readout {readout}", xlabel="embedding_dim", ylabel="state_dim")
         axis.grid(False)
-    figure.axes[0].set_ylabel("state_dim")
-    figure.suptitle("test accuracy, %, mean over seeds", fontsize="medium")
+    for axis in axes[len(readouts) :]:
+        axis.set_visible(False)
+    figure.suptitle("Test accuracy (%) by size and readout, mean over seeds")
     return figure
 
 

@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from experiments.common import Study, percent
-from rnn_imdb.common.style import COLOURS
+from rnn_imdb.common.style import COLOURS, GREY
 from rnn_imdb.insight.callbacks import sample
 from rnn_imdb.insight.forgetting import forgetting_curve, influence, memory_length, typical_curve
 from rnn_imdb.model.rnn import ReviewClassifier
@@ -122,7 +122,7 @@ def over_seeds(rows: Sequence[Mapping[str, Any]]) -> Results:
 def draw_words(results: Results) -> Any:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.5, 3.6))
+    figure = Figure(figsize=(10.5, 5))
     for axis, readout in zip(figure.subplots(1, 2, sharey=True), READOUTS, strict=True):
         for side, colour in zip(SIDES, COLOURS, strict=False):
             points = results[readout, f"accuracy_{side}"]
@@ -133,13 +133,14 @@ def draw_words(results: Results) -> Any:
             axis.fill_between(list(points), low, high, color=colour, alpha=0.2, linewidth=0)
         ((_, whole),) = results[readout, "accuracy_all"].items()
         axis.axhline(100 * whole.mean, color="black", linestyle=":", label="the whole review")
-        axis.axhline(50, color="grey", linestyle="--", label="chance")
+        axis.axhline(50, color=GREY, linestyle="--", label="chance")
         axis.set_xscale("log")
-        axis.set_xticks(WORDS, [str(words) for words in WORDS], fontsize=9)
+        axis.set_xticks(WORDS, [str(words) for words in WORDS])
         axis.minorticks_off()
         axis.set_xlabel("k, words read of a test review")
-        axis.set_title("the last state decides" if readout == "last" else "all states decide", fontsize=10)
-    figure.axes[0].set_ylabel("test accuracy, %, mean ± sd")
+        axis.set_title("the last state decides" if readout == "last" else "all states decide")
+    figure.axes[0].set_ylabel("test accuracy (%)")
+    figure.suptitle("Which words decide: accuracy on the first or the last k words (mean ± sd over seeds)")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
@@ -147,16 +148,17 @@ def draw_words(results: Results) -> Any:
 def draw_influence(rows: Sequence[Mapping[str, Any]]) -> Any:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.5, 3.8))
+    figure = Figure(figsize=(10.5, 5))
     for axis, when in zip(figure.subplots(1, 2, sharey=True), WHEN, strict=True):
         for line, colour in zip(("mean", "median"), COLOURS, strict=False):
             for number, seed in enumerate(dict.fromkeys(row["seed"] for row in rows)):
                 values = [row[f"{line}_{when}"] for row in rows if row["seed"] == seed]
                 label = None if number else f"{line} over reviews; a line is a seed"
-                axis.plot(values, color=colour, linewidth=1.2, label=label)
+                axis.plot(values, color=colour, linewidth=1.4, label=label)
         axis.set_yscale("log")
         axis.set_xlabel(r"lag $T - t$, words after the one at $t$")
-        axis.set_title(f"{when} the training", fontsize=10)
+        axis.set_title(f"{when} the training")
+    figure.suptitle("How much of a word is left in the last state, by the words that follow")
     figure.axes[0].set_ylabel(r"influence $\|\partial h_T / \partial x_t\|_F$")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure

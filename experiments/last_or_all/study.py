@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common import Study, percent, rows_of
+from experiments.common import Study, draw_dots, percent, rows_of
 from rnn_imdb import lecture_keras
 from rnn_imdb.common.files import CONFIG, read_json, read_yaml, write_atomically
+from rnn_imdb.common.style import COLOURS
 from rnn_imdb.sweeps.results import Job, spread
 from rnn_imdb.training.trainer import build_data
 
@@ -54,21 +55,14 @@ def _train_keras(study: Study, job: Job) -> dict[str, Any]:
 
 
 def draw(rows: Sequence[Mapping[str, Any]], programs: Sequence[str]) -> Any:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 2.6))
-    axis = figure.subplots()
-    names = [(readout, program) for readout in READOUTS for program in programs]
-    for position, (readout, program) in enumerate(names):
-        values = [
-            100 * row["test/accuracy"] for row in rows if row["model.readout"] == readout and row["program"] == program
+    groups = {
+        f"{readout} state{'s' * (readout == 'all')}, {program}": [
+            row for row in rows if row["model.readout"] == readout and row["program"] == program
         ]
-        axis.plot(values, [position] * len(values), "o", alpha=0.6, color=f"C{programs.index(program)}")
-        axis.plot(np.mean(values), position, "|", markersize=20, color=f"C{programs.index(program)}")
-    axis.set_yticks(range(len(names)), [f"{readout} state{'s' * (readout == 'all')}, {p}" for readout, p in names])
-    axis.invert_yaxis()
-    axis.set_xlabel("test accuracy, %; a dot is a seed, a bar their mean")
-    return figure
+        for readout in READOUTS
+        for program in programs
+    }
+    return draw_dots("The last state or all states", groups, [*COLOURS[: len(programs)]] * len(READOUTS))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

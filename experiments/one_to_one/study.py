@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.common import Study, group_by, over_seeds, percent
+from rnn_imdb.common.style import GREY, MARKERS
 from rnn_imdb.sweeps.results import Job, Spread, spread
 
 SWEEPS = ("sweep_rnn.yaml", "sweep_dense_500.yaml", "sweep_dense_200.yaml", "sweep_conv.yaml")
@@ -36,21 +37,22 @@ def draw(points: dict[tuple[int, str], dict[int, Spread]]) -> Any:
     from matplotlib.figure import Figure
 
     trained = sorted({key[0] for key in points})
-    figure = Figure(figsize=(8, 3.4))
+    figure = Figure(figsize=(10.5, 5.2))
     for axis, length in zip(figure.subplots(1, len(trained), sharey=True, squeeze=False)[0], trained, strict=True):
         for number, name in enumerate(NAMES.values()):
             found = points.get((length, name), {})
             means = [100 * value.mean for value in found.values()]
             errors = [100 * (value.sd or 0) for value in found.values()]
-            axis.errorbar(list(found), means, errors, fmt="o-", capsize=2, color=f"C{number}", label=name)
-        axis.axvline(length, color="grey", linestyle="--")
+            axis.errorbar(list(found), means, errors, fmt=f"{MARKERS[number]}-", capsize=3, label=name)
+        axis.axvline(length, color=GREY, linestyle="--")
         axis.set_xscale("log")
-        axis.set_xticks(LENGTHS, [str(value) for value in LENGTHS], fontsize="small")
+        axis.set_xticks(LENGTHS, [str(value) for value in LENGTHS])
         axis.minorticks_off()
         axis.set_xlabel("words read of a test review, at most")
-        axis.set_title(f"trained on {length} words (dashed)", fontsize="medium")
-    figure.axes[0].set_ylabel("test accuracy, %, mean ± sd")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(NAMES))
+        axis.set_title(f"trained on {length} words (dashed)")
+    figure.axes[0].set_ylabel("test accuracy (%)")
+    figure.suptitle("Reviews of other lengths than in training (mean ± sd over seeds)")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 

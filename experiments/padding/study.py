@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.common import Study, group_by, over_seeds, percent, rows_of
+from experiments.common import Study, draw_dots, group_by, over_seeds, percent, rows_of
+from rnn_imdb.common.style import BLUE, GREY
+from rnn_imdb.sweeps.results import Job
 
 KEYS = ("data.padding", "model.mask_padding")
 NAMES = {
@@ -14,19 +16,10 @@ NAMES = {
 }
 
 
-def draw(groups: dict[tuple[Any, ...], list[Any]]) -> Any:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.5, 3.2))
-    axis = figure.subplots()
-    for position, (key, name) in enumerate(NAMES.items()):
-        for seed, job in enumerate(groups[key]):
-            axis.plot(100 * job.metrics["test/accuracy"], position + 0.08 * (seed - 2), "o", color=f"C{position}")
-        axis.text(0.0, position, name, transform=axis.get_yaxis_transform(), ha="right", va="center")
-    axis.set_yticks([])
-    axis.invert_yaxis()
-    axis.axvline(50, color="grey", linestyle="--")
-    axis.set_xlabel("test accuracy, % (dashed: chance); a dot is a seed")
+def draw(groups: dict[tuple[Any, ...], list[Job]]) -> Any:
+    rows = {name: groups[key] for key, name in NAMES.items()}
+    figure = draw_dots("Padding in front of a review or behind it; dashed: chance", rows, [BLUE] * len(rows))
+    figure.axes[0].axvline(50, color=GREY, linestyle="--")
     return figure
 
 

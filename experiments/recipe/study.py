@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.common import Study, group_by, over_seeds, percent, rows_of
+from rnn_imdb.common.style import COLOURS, MARKERS
 from rnn_imdb.sweeps.results import Job, spread
 
 INITS = {"keras": "Keras's initialisation", "torch": "torch's initialisation"}
@@ -20,17 +21,18 @@ def optimizer(job: Job) -> str:
 def draw(curves: Mapping[tuple[str, str], Sequence[Sequence[float]]]) -> Any:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.5, 3))
+    figure = Figure(figsize=(10.5, 5))
     for axis, (init, title) in zip(figure.subplots(1, len(INITS), sharey=True), INITS.items(), strict=True):
         for number, name in enumerate(OPTIMIZERS):
             for seed, values in enumerate(curves[init, name]):
                 epochs = range(1, len(values) + 1)
-                axis.plot(epochs, [100 * value for value in values], "o-", color=f"C{number}", alpha=0.7,
-                          label=name if seed == 0 else None)  # fmt: skip
-        axis.set_title(title, fontsize="medium")
-        axis.set_xlabel("epoch (a line is a seed)")
+                axis.plot(epochs, [100 * value for value in values], f"{MARKERS[number]}-", color=COLOURS[number],
+                          alpha=0.7, label=name if seed == 0 else None)  # fmt: skip
+        axis.set_title(title)
+        axis.set_xlabel("epoch")
         axis.set_xticks(range(1, max(len(values) for lines in curves.values() for values in lines) + 1))
-    figure.axes[0].set_ylabel("validation accuracy, %")
+    figure.axes[0].set_ylabel("validation accuracy (%)")
+    figure.suptitle("Which initialisation and optimizer learn in three epochs; a line is a seed")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(OPTIMIZERS))
     return figure
 

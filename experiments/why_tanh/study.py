@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from experiments.common import Study, group_by, percent, rows_of
-from rnn_imdb.common.style import COLOURS
+from rnn_imdb.common.style import COLOURS, GREY
 from rnn_imdb.model.cell import ACTIVATIONS
 from rnn_imdb.model.initialization import spectral_radius
 from rnn_imdb.model.rnn import ReviewClassifier
@@ -50,7 +50,7 @@ def norms(activation: str, radius: float, draws: int = DRAWS) -> Float[Tensor, "
 def draw(measured: Norms) -> Any:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.0, 3.8))
+    figure = Figure(figsize=(10.5, 5))
     axes = dict(zip(TITLES, figure.subplots(1, 2), strict=True))
     for (activation, radius), curves in measured.items():
         axis, colour = axes[activation], COLOURS[RADII.index(radius)]
@@ -60,17 +60,18 @@ def draw(measured: Norms) -> Any:
         # beside the last point that the axis shows
         shown = int((mean > 2e-3).sum()) if activation == "tanh" else STEPS
         place = {"x": shown, "y": float(mean[shown - 1]), "color": colour}
-        axis.text(s=f"  radius {radius}", va="center", **place)
+        axis.text(s=f"  r = {radius}", va="center", **place)
     for activation, axis in axes.items():
         axis.set_yscale("log")
         axis.set_xlim(0, 1.3 * STEPS)
         axis.set_xticks(range(0, STEPS + 1, 100))
         axis.set_xlabel("step t")
-        axis.set_title(TITLES[activation], fontsize=10)
-    axes["identity"].set_ylabel(r"norm of the state $h_t$ without inputs")
+        axis.set_title(TITLES[activation])
+    axes["identity"].set_ylabel(r"norm of the state, $\|h_t\|_2$")
+    figure.suptitle(f"A state without inputs: mean and range of {DRAWS} orthogonal W with spectral radius r")
     axes["tanh"].set_ylim(1e-3, 20)
-    axes["tanh"].axhline(STATE_DIM**0.5, color="grey", linestyle="--")
-    axes["tanh"].text(10, 1.15 * STATE_DIM**0.5, "no state is longer than √32", color="grey")
+    axes["tanh"].axhline(STATE_DIM**0.5, color=GREY, linestyle="--")
+    axes["tanh"].text(10, 1.15 * STATE_DIM**0.5, "no state is longer than √32", color="#555555")
     return figure
 
 

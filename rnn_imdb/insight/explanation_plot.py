@@ -1,27 +1,23 @@
 """An explanation as a picture."""
 
-import io
 import textwrap
-import warnings
 from pathlib import Path
 
 import numpy as np
-from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rnn_imdb.common.console import one_line
 from rnn_imdb.common.files import write_atomically
-from rnn_imdb.common.style import STYLE
+from rnn_imdb.common.style import GREY, NEGATIVE, POSITIVE, picture
 from rnn_imdb.insight.explanation import Explanation, Word
-from rnn_imdb.insight.explanation_text import notes, printable_word
+from rnn_imdb.insight.explanation_text import MOST_WORDS, notes, printable_word
 
-GREEN, RED, GREY = "#2a9d4f", "#d1495b", "#777777"
 # an axis has room for so many words; of more, only those that changed most are named
-MOST_TICKS, MOST_NAMES, LONGEST_NAME = 60, 14, 20
+MOST_TICKS, MOST_NAMES, LONGEST_NAME = 48, 14, 20
 # inches
-LEAST_WIDTH, MOST_WIDTH, WORD_WIDTH, NAME_WIDTH = 6.4, 12.8, 0.19, 0.22
+LEAST_WIDTH, MOST_WIDTH, WORD_WIDTH, NAME_WIDTH = 8.0, 12.8, 0.23, 0.24
 
 
 def write_plot(explanation: Explanation, title: str, path: Path) -> None:
@@ -30,19 +26,14 @@ def write_plot(explanation: Explanation, title: str, path: Path) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    buffer = io.BytesIO()
-    with style.context(STYLE, after_reset=True), warnings.catch_warnings():
-        # a word in a script that the font does not have becomes boxes
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        draw(explanation, title).savefig(buffer, format=path.suffix[1:].lower())
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, picture(lambda: draw(explanation, title), path.suffix[1:].lower()))
 
 
 def draw(explanation: Explanation, title: str) -> Figure:
     """P(positive) as a line over the words, or attributions as bars."""
     count = len(explanation.words)
     width = min(max(LEAST_WIDTH, WORD_WIDTH * count + 1.6), MOST_WIDTH)
-    figure = Figure(figsize=(width, 4.8))
+    figure = Figure(figsize=(width, 5.6))
     axis = figure.subplots()
     draw_values = _draw_probabilities if explanation.quantity == "probability" else _draw_attributions
     heights = draw_values(axis, explanation)
@@ -54,10 +45,11 @@ def draw(explanation: Explanation, title: str) -> Figure:
     before, within, after = notes(explanation, "at the dotted line")
     if within:
         axis.axvline(explanation.cut[0] + explanation.gap + 0.5, color=GREY, linewidth=0.8, linestyle=":")
-    label = "; ".join(["word of the review", *before, *within, *after])
+    named = "word of the review" + "; bold: those that changed most" * (count <= MOST_TICKS)
+    label = "; ".join([named, *before, *within, *after])
     # about as many characters as the width holds
-    axis.set_xlabel(textwrap.fill(label, int(12 * width)))
-    figure.suptitle(f"{one_line(title, int(11 * width))}\n{explanation.method}", fontsize=11)
+    axis.set_xlabel(textwrap.fill(label, int(8 * width)))
+    figure.suptitle(f"{one_line(title, int(8.5 * width))}\n{explanation.method}")
     return figure
 
 
@@ -65,16 +57,16 @@ def _draw_probabilities(axis: Axes, explanation: Explanation) -> np.ndarray:
     """A line from before the first word to the last, dashed over the padding behind; gives its height at each word."""
     heights = 100 * np.array([explanation.before.value, *(word.value for word in explanation.words)])
     places = explanation.cut[0] + np.arange(len(heights))
-    for colour, side in ((GREEN, heights >= 50), (RED, heights <= 50)):
+    for colour, side in ((POSITIVE, heights >= 50), (NEGATIVE, heights <= 50)):
         axis.fill_between(places, 50, heights, where=side, interpolate=True, color=colour, alpha=0.3, linewidth=0)
-    axis.plot(places, heights, color="black", linewidth=1.0, marker="." if len(heights) <= MOST_TICKS else "")
+    axis.plot(places, heights, color="black", linewidth=1.6, marker="." if len(heights) <= MOST_TICKS else "")
     end = _end(explanation)
     if explanation.after.steps:
         line = [heights[-1], 100 * explanation.after.value]
-        axis.plot([places[-1], end], line, "k--", linewidth=1.0, marker=".", markevery=[1])
-    axis.axhline(50, color=GREY, linewidth=0.8)
+        axis.plot([places[-1], end], line, "k--", linewidth=1.6, marker=".", markevery=[1])
+    axis.axhline(50, color=GREY, linewidth=1)
     margin = 0.01 * len(heights)
-    axis.set(xlim=(places[0] - margin, end + margin), ylim=(0, 100), ylabel="P(positive) (%)")
+    axis.set(xlim=(places[0] - margin, end + margin), ylim=(0, 100), ylabel="← negative   P(positive) (%)   positive →")
     return heights[1:]
 
 
@@ -82,9 +74,9 @@ def _draw_attributions(axis: Axes, explanation: Explanation) -> np.ndarray:
     """A bar for each word; gives their upper ends."""
     heights = np.array([word.value for word in explanation.words])
     places = explanation.cut[0] + 1 + np.arange(len(heights))
-    axis.bar(places, heights, color=np.where(heights > 0, GREEN, RED).tolist(), width=0.9)
+    axis.bar(places, heights, color=np.where(heights > 0, POSITIVE, NEGATIVE).tolist(), width=0.9)
     axis.axhline(0, color=GREY, linewidth=0.8)
-    axis.set(xlim=(places[0] - 0.6, places[-1] + 0.6), ylabel="attribution (logit)")
+    axis.set(xlim=(places[0] - 0.6, places[-1] + 0.6), ylabel="← negative   part in the logit   positive →")
     return np.maximum(heights, 0)
 
 
@@ -105,7 +97,11 @@ def _name_all(axis: Axes, explanation: Explanation) -> None:
         names[before] = "(before)"
         if explanation.after.steps:
             names[_end(explanation)] = "(padding)"
-    axis.set_xticks(list(names), list(names.values()), rotation=90, fontsize=9)
+    axis.set_xticks(list(names), list(names.values()), rotation=90, fontsize=12)
+    changes = explanation.changes()
+    for position in explanation.strongest(MOST_WORDS):
+        colour = POSITIVE if changes[position] > 0 else NEGATIVE
+        axis.get_xticklabels()[position].set(color=colour, weight="bold")
 
 
 def _name_strongest(axis: Axes, explanation: Explanation, heights: np.ndarray, gap: float) -> None:
@@ -126,7 +122,7 @@ def _name_strongest(axis: Axes, explanation: Explanation, heights: np.ndarray, g
             rotation=90,
             ha="center",
             va="bottom",
-            fontsize=9,
+            fontsize=12,
             # from the middle of the text's foot
             arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "relpos": (0.5, 0), "shrinkB": 0},
         )

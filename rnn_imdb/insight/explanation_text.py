@@ -3,8 +3,8 @@
 from rnn_imdb.common.console import display_width, one_line, pad
 from rnn_imdb.insight.explanation import Explanation
 
-# of xterm's 256 colours, from red through grey to green; black letters are legible on all
-RAMP = (203, 210, 217, 224, 255, 194, 151, 114, 71)
+# of xterm's 256 colours, from orange through grey to blue; black letters are legible on all
+RAMP = (208, 215, 222, 230, 255, 189, 153, 111, 69)
 BLACK, GREY = 16, 242
 # columns of a word, and words in the list of those that changed most
 LONGEST_WORD, MOST_WORDS = 40, 8
@@ -26,16 +26,19 @@ def plain_text(explanation: Explanation) -> str:
 def coloured_text(explanation: Explanation, columns: int) -> str:
     """The review in running text for a terminal of ``columns``, each word on the colour of its value.
 
-    Unknown words have a grey question mark behind them; those of the list below are underlined.
+    Unknown words have a grey question mark behind them; those of the list below are underlined, with their sign.
     """
     before, within, after = notes(explanation)
-    listed, colours = explanation.strongest(MOST_WORDS), _colours(explanation)
+    listed, colours, changes = explanation.strongest(MOST_WORDS), _colours(explanation), explanation.changes()
     lines, room = [], 0
     for position, (word, colour) in enumerate(zip(explanation.words, colours, strict=True)):
         if within and position == explanation.gap:
             lines += within
             room = 0
         text = printable_word(word.text)
+        if position in listed:
+            # what the colour says, for who does not see it
+            text += "-" if changes[position] < 0 else "+" * (changes[position] > 0)
         cell = _paint(text, colour, underlined=position in listed)
         width = display_width(text)
         if not word.known:

@@ -4,22 +4,23 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Integer
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from rnn_imdb.common.style import COLOURS
-from rnn_imdb.insight.forgetting import THRESHOLD, forgetting_curve, memory_length, typical_curve
+from rnn_imdb.common.style import BLUE, GREY, NEGATIVE, ORANGE, POSITIVE
+from rnn_imdb.insight.forgetting import THRESHOLD, at_least, forgetting_curve, memory_length, typical_curve
 from rnn_imdb.insight.quality import BINS, CLASSES, Reliability
 from rnn_imdb.insight.states import ReviewStates
 
-BLUE, ORANGE, *_, GREY = COLOURS
+SIGNS = LinearSegmentedColormap.from_list("signs", [NEGATIVE, "white", POSITIVE])
 # shown below the maximum
 DECADES = 8
 LONGEST_WORD = 16
-# of the small square figures
-DPI = 130
+# components of a state that are labelled with their weight
+LABELS = 9
 
 
 def draw_forgetting(norms: Tensor, epoch: int) -> Figure:
@@ -27,37 +28,41 @@ def draw_forgetting(norms: Tensor, epoch: int) -> Figure:
     mean, median = forgetting_curve(norms), typical_curve(norms)
     top = float(max(mean.max(), median.max())) or 1.0
     low, high = norms.nanquantile(norms.new_tensor([0.1, 0.9]), dim=0).numpy()
-    figure = Figure(figsize=(8.0, 4.6))
+    figure = Figure(figsize=(9.6, 5.4))
     axis = figure.subplots()
-    axis.fill_between(range(len(mean)), low, high, color=BLUE, alpha=0.15, linewidth=0, label="10 % to 90 % of reviews")
+    axis.fill_between(range(len(mean)), low, high, color=BLUE, alpha=0.2, linewidth=0, label="10 % to 90 % of reviews")
     for curve, colour, name in ((mean, ORANGE, f"mean of {len(norms):,} reviews"), (median, BLUE, "median")):
         length = memory_length(curve)
-        axis.plot(curve.numpy(), color=colour, linewidth=1.4, label=f"{name}: memory length {length}")
+        axis.plot(curve.numpy(), color=colour, label=f"{name}: memory length {at_least(length, len(curve))}")
         # where it falls for good below the share of its maximum that counts
-        axis.axvline(length, color=colour, linestyle="--", linewidth=0.9)
-        axis.axhline(THRESHOLD * float(curve.max()), color=colour, linestyle=":", linewidth=0.9)
+        axis.axvline(length, color=colour, linestyle="--", linewidth=1.2)
+        axis.axhline(THRESHOLD * float(curve.max()), color=colour, linestyle=":", linewidth=1.2)
     axis.set(yscale="log", ylim=(top * 10.0**-DECADES, top * 10), xlim=(0, len(mean)))
     axis.set(xlabel="lag k (steps after the word)", ylabel="‖∂ logit / ∂ x‖ (logits per unit)")
     # the style shows a $ as it is, and matplotlib's own powers of ten are mathematics between two
     axis.yaxis.set_major_formatter("{x:g}")
-    axis.set_title(f"Influence of a word on the decision by its lag, epoch {epoch}", fontsize=11)
-    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+    below = "dashed: from here on below 1 % of the maximum (dotted)"
+    axis.set_title(f"Influence of a word on the decision by its lag, epoch {epoch}\n{below}")
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
 def draw_states(reviews: Sequence[ReviewStates], epoch: int) -> Figure:
-    """Heat maps of h_t, states by words, one above the other."""
+    """Heat maps of h_t, states by words, one above the other; what speaks for a positive review is at the top."""
     # without a review of any words there is one empty panel
     panels = max(len(reviews), 1)
-    figure = Figure(figsize=(9.0, 0.6 + 3.6 * panels))
-    figure.suptitle(f"States over the last words of a review, epoch {epoch}", fontsize=11)
+    figure = Figure(figsize=(11, 0.7 + 4.4 * panels))
+    figure.suptitle(f"States over the last words of a review, epoch {epoch}")
     axes = figure.subplots(panels, 1, squeeze=False)[:, 0]
     for axis, review in zip(axes, reviews, strict=False):
-        image = axis.imshow(review.states.T, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
-        truth = CLASSES[review.positive]
-        axis.set_title(f"a {truth} review, P(positive) = {review.probability:.1%} at its end", fontsize=10)
-        axis.set_ylabel("component of the state")
-        axis.set_xticks(range(len(review.words)), [_printable(word) for word in review.words], rotation=90, fontsize=9)
+        image = axis.imshow(review.states.T, cmap=SIGNS, vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
+        judged = "rightly" if (review.probability > 0.5) == review.positive else "WRONGLY"
+        truth, probability = CLASSES[review.positive], f"P(positive) = {review.probability:.1%}"
+        axis.set_title(f"a {truth} review, judged {judged}: {probability} at its end")
+        labelled = np.linspace(0, len(review.weights) - 1, min(LABELS, len(review.weights))).round().astype(int)
+        axis.set_yticks(labelled, [f"{review.weights[row]:+.2f}" for row in labelled])
+        axis.set_ylabel("component of the state,\nby its weight in the head")
+        axis.set_xticks(range(len(review.words)), [_printable(word) for word in review.words], rotation=90, fontsize=11)
         axis.grid(False)
         figure.colorbar(image, ax=axis, label="state h", fraction=0.03, pad=0.01)
     return figure
@@ -71,24 +76,30 @@ def _printable(word: str) -> str:
 
 
 def draw_reliability(found: Reliability, note: str) -> Figure:
-    """The share of positive reviews against P(positive), above a histogram of P(positive)."""
-    figure = Figure(figsize=(4.4, 5.2), dpi=DPI)
+    """The share of positive reviews against P(positive), above a histogram of P(positive).
+
+    The area where a model is overconfident is shaded: there the share is nearer to ½ than P(positive), or beyond it.
+    """
+    figure = Figure(figsize=(7, 7.4))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     filled = found.counts > 0
-    above.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
-    above.plot(found.probability[filled], found.positive[filled], color=BLUE, marker="o", label="model")
+    # nearer to 0 or 1 than the share is
+    for half, bound, label in (([0, 0.5], 1, "surer than right"), ([0.5, 1], 0, None)):
+        above.fill_between(half, half, bound, color=ORANGE, alpha=0.15, linewidth=0, label=label)
+    above.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="calibrated")
+    above.plot(found.probability[filled], found.positive[filled], color=BLUE, marker="o", label="model; a dot is a bin")
     above.set_ylabel("share of positive reviews")
     below.bar((np.arange(BINS) + 0.5) / BINS, found.counts, width=0.9 / BINS, color=BLUE)
     below.set(xlim=(-0.03, 1.03), xlabel=f"P(positive), in {BINS} bins", ylabel="reviews")
     below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-    figure.legend(loc="outside lower center", ncols=2)
-    figure.suptitle(f"Reliability, {note}\nexpected calibration error {found.error:.4f}", fontsize=10)
+    figure.legend(loc="outside lower center", ncols=3)
+    figure.suptitle(f"Reliability, {note}\nexpected calibration error {found.error:.4f}")
     return figure
 
 
 def draw_confusion(counts: Integer[np.ndarray, "2 2"], note: str) -> Figure:
     """Counts by class and prediction; the colour is the share of the class."""
-    figure = Figure(figsize=(4.4, 4.2), dpi=DPI)
+    figure = Figure(figsize=(6, 5.8))
     axis = figure.subplots()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -100,5 +111,5 @@ def draw_confusion(counts: Integer[np.ndarray, "2 2"], note: str) -> Figure:
     axis.set(xlabel="prediction", ylabel="class")
     axis.grid(False)
     axis.spines[:].set_visible(False)
-    figure.suptitle(f"Confusion, {note}\naccuracy {counts.trace() / counts.sum():.2%}", fontsize=10)
+    figure.suptitle(f"Confusion, {note}\naccuracy {counts.trace() / counts.sum():.2%}")
     return figure

@@ -72,7 +72,12 @@ def typical_curve(norms: Float[Tensor, "batch time"]) -> Float[Tensor, " time"]:
 def memory_length(curve: Float[Tensor, " time"]) -> int:
     """How many of the last words count: the first lag from which on the curve stays below 1 % of its maximum.
 
-    T where the last lag still counts, and 0 where nothing does (a curve of zeros).
+    T where the last lag still counts, so that nothing is known but that it is T or more; 0 where nothing does (zeros).
     """
     lags = ((curve > 0) & (curve >= THRESHOLD * curve.max())).nonzero()
     return int(lags.max()) + 1 if len(lags) else 0
+
+
+def at_least(length: int, steps: int) -> str:
+    """A memory length as text: ``≥ T`` where a curve of T ``steps`` ends before it falls below 1 %."""
+    return f"≥ {length}" if length == steps else str(length)

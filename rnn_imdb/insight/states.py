@@ -19,10 +19,14 @@ WORDS = 40
 
 @dataclass(frozen=True)
 class ReviewStates:
-    """The end of a review: its last words, the states (words, H) after each, its class, and P(positive) at its end."""
+    """The end of a review: its last words, the states (words, H) after each, its class, and P(positive) at its end.
+
+    The components of the states are in falling order of their ``weights`` (H,) in the head, means where it has several.
+    """
 
     words: list[str]
     states: np.ndarray
+    weights: np.ndarray
     positive: bool
     probability: float
 
@@ -40,15 +44,18 @@ def saturated(states: Float[Tensor, "batch time state"], words: Bool[Tensor, "ba
 
 def short_reviews(classifier: ReviewClassifier, split: Split, vocabulary: Vocabulary) -> list[ReviewStates]:
     """What the recurrence makes of the last 40 words of the reviews at :func:`short_positions`."""
-    found = []
+    # a bidirectional model has the components of both directions side by side
+    sizes = classifier.cell.state_dim, classifier.cell.state_dim * (1 + (classifier.backward_cell is not None))
+    weights = classifier.head.weight.detach().float().view(-1, sizes[1])[:, : sizes[0]].mean(0).cpu().numpy()
+    order, found = np.argsort(-weights), []
     for position in short_positions(split):
         row = split.tokens[position].astype(np.int64)
         tokens = torch.from_numpy(row)[None].to(classifier.head.weight.device)
         steps = np.flatnonzero(row != PAD_INDEX)[-WORDS:]
-        states = hidden_states(classifier, tokens)[0, steps].detach().float().cpu().numpy()
+        states = hidden_states(classifier, tokens)[0, steps].detach().float().cpu().numpy()[:, order]
         probability = classifier(tokens).sigmoid().item()
         words = vocabulary.decode(row[steps].tolist())
-        found.append(ReviewStates(words, states, bool(split.labels[position]), probability))
+        found.append(ReviewStates(words, states, weights[order], bool(split.labels[position]), probability))
     return found
 
 

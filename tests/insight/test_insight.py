@@ -30,7 +30,7 @@ from rnn_imdb.data.splits import Split
 from rnn_imdb.insight.callbacks import sample
 from rnn_imdb.insight.figures import LONGEST_WORD, draw_forgetting, draw_states
 from rnn_imdb.insight.forgetting import forgetting_curve, influence, memory_length, typical_curve
-from rnn_imdb.insight.states import ReviewStates, saturated, short_positions
+from rnn_imdb.insight.states import ReviewStates, hidden_states, saturated, short_positions, short_reviews
 from rnn_imdb.model.embedding import frequent_pairs
 from rnn_imdb.model.initialization import spectral_radius
 from rnn_imdb.model.rnn import ReviewClassifier
@@ -408,9 +408,11 @@ def test_without_tensorboard_nothing_is_drawn(run: Train, logger: str) -> None:
 def test_any_word_can_stand_in_a_picture(in_style: None) -> None:
     words = ["$1", "$$", "a$_$b", "\x96", "<unk>", "映画", "x" * 80, "naïve", "…", "^{"]
     states = np.random.default_rng(0).uniform(-1, 1, (len(words), 4)).astype(np.float32)
-    figure = draw_states([ReviewStates(words, states, positive=True, probability=0.9)], epoch=1)
+    figure = draw_states([ReviewStates(words, states, np.arange(4.0)[::-1], positive=True, probability=0.4)], epoch=1)
     figure.savefig(io.BytesIO(), format="png", dpi="figure")
     heat, colourbar = figure.axes
+    assert "judged WRONGLY" in heat.get_title()
+    assert [label.get_text() for label in heat.get_yticklabels()] == ["+3.00", "+2.00", "+1.00", "+0.00"]
     shown = [label.get_text() for label in heat.get_xticklabels()]
     assert shown[:5] == ["$1", "$$", "a$_$b", "□", "<unk>"]
     assert shown[7:] == ["naïve", "…", "^{"]
@@ -428,6 +430,25 @@ def test_any_curve_can_be_drawn(in_style: None, norms: Tensor) -> None:
     figure = draw_forgetting(norms, epoch=1)
     figure.savefig(io.BytesIO(), format="png", dpi="figure")
     assert figure.axes[0].get_yscale() == "log"
+
+
+def test_a_memory_that_does_not_end_is_said_to_be_at_least_so_long(in_style: None) -> None:
+    norms = torch.full((3, 40), 1.0)
+    norms[:2, 10:] = 1e-4
+    _, labels = draw_forgetting(norms, epoch=1).axes[0].get_legend_handles_labels()
+    assert labels[1:] == ["mean of 3 reviews: memory length ≥ 40", "median: memory length 10"]
+
+
+def test_states_stand_in_the_order_of_their_weights(run: Train) -> None:
+    folder = run(*FIGURES_OFF, "model.bidirectional=true", "model.readout=mean_max", "model.state_dim=5")
+    opened = open_checkpoint(folder / LAST)
+    model, split = opened.classifier(), build_data(OmegaConf.load(folder / "config.yaml").data).split("validation")
+    weights = model.head.weight.detach()[0].view(2, 2, 5)[:, 0].mean(0).numpy()
+    for review, position in zip(short_reviews(model, split, opened.vocabulary), short_positions(split), strict=True):
+        row = torch.from_numpy(split.tokens[position].astype(np.int64))
+        states = hidden_states(model, row[None])[0, row > 0][-len(review.words) :].detach().numpy()
+        np.testing.assert_array_equal(review.states, states[:, np.argsort(-weights)])
+        np.testing.assert_allclose(review.weights, np.sort(weights)[::-1], rtol=1e-6)
 
 
 def test_without_a_review_to_show_the_picture_is_empty(in_style: None) -> None:
