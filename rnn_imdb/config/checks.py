@@ -20,15 +20,10 @@ _CHECKPOINTS = {"best_checkpoint": ("monitor", "mode"), "last_checkpoint": ()}
 _OF_RNN = Rule("model.encoder=rnn", lambda config: config.model.encoder == "rnn")
 # options that have an effect only beside others
 EFFECTS = {
-    "model.readout": _OF_RNN,
-    "model.bidirectional": _OF_RNN,
-    "model.recurrent": _OF_RNN,
-    "model.activation": _OF_RNN,
-    "model.bias": _OF_RNN,
+    **{f"model.{name}": _OF_RNN for name in ("readout", "bidirectional", "recurrent", "activation", "bias", "scan")},
     "model.spectral_radius": Rule(
         "model.encoder=rnn and model.recurrent=true", lambda config: _OF_RNN.holds(config) and config.model.recurrent
     ),
-    "model.scan": _OF_RNN,
     "model.kernel_size": Rule("model.encoder=conv", lambda config: config.model.encoder == "conv"),
     "optimizer.nesterov": Rule("optimizer.momentum above 0", lambda config: config.optimizer.momentum > 0),
     "trainer.gradient_clip_algorithm": Rule(

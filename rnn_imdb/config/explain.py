@@ -2,12 +2,13 @@
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
 
 from hydra.errors import ConfigCompositionException
 from omegaconf.errors import ValidationError
 
 from rnn_imdb.config.lightning_options import NOT_PASSED_ON, PASSED_ON
-from rnn_imdb.config.schema import SCHEMAS, TrainConfig, option_names, rule_of
+from rnn_imdb.config.schema import SCHEMAS, TrainConfig, option_names
 
 # what others call an option
 SYNONYMS = {
@@ -35,13 +36,12 @@ def explain(error: Exception, command: str = "train") -> str:
         name = key.rpartition(".")[2]
         if names and name not in names:
             return unknown_key(key, names, option_names(SCHEMAS[command]))
-        rule = rule_of(schema, name) if names else None
-        problem = str(cause).splitlines()[0]
-        return f"{key} must be {rule.text}: {problem}" if rule else f"{key}: {problem}"
-    lines = [line for line in str(error).splitlines() if "See https://hydra.cc" not in line]
-    # the search path says nothing about the option
-    text = "\n".join(lines).split("Config search path:")[0].strip()
-    return text.replace("\n\n", "\n")
+        rules = {item.name: item.metadata.get("rule") for item in fields(schema)} if is_dataclass(schema) else {}
+        must = f" must be {rule.text}" if (rule := rules.get(name)) else ""
+        return f"{key}{must}: {str(cause).splitlines()[0]}"
+    # neither says anything about the option
+    lines = str(error).split("Config search path:")[0].splitlines()
+    return "\n".join(line for line in lines if line.strip() and "See https://hydra.cc" not in line)
 
 
 def unknown_key(key: str, valid: list[str], top: Sequence[str] = ()) -> str:

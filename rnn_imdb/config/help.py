@@ -1,5 +1,6 @@
 """The text of ``--help``: the configuration files themselves, whose comments say what each value means."""
 
+import re
 import textwrap
 from pathlib import Path
 
@@ -52,7 +53,11 @@ def help_text(root: Path, name: str) -> str:
             line = f"# {path.stem}: {_summary(path)}"
             parts.append(textwrap.fill(line, 80, initial_indent="  ", subsequent_indent="  #   "))
         if option is not None:
-            parts.append(textwrap.indent(_with_base(root, root / group / f"{option}.yaml"), "  "))
+            chosen = root / group / f"{option}.yaml"
+            # a file may start from one in base/
+            bases = re.findall(r"^ *- /(base/\w+)", chosen.read_text(encoding="utf-8"), re.MULTILINE)
+            files = (chosen, *(root / f"{base}.yaml" for base in bases))
+            parts.append(textwrap.indent("\n".join(map(_options, files)), "  "))
     parts += ["", "More of Hydra (sweeps, tab completion, printing a configuration): --hydra-help"]
     return "\n".join(parts)
 
@@ -64,14 +69,6 @@ def _summary(path: Path) -> str:
         for line in path.read_text(encoding="utf-8").splitlines()
         if not line.startswith("# @package")
     )
-
-
-def _with_base(root: Path, path: Path) -> str:
-    """The options of a file and of the base file it starts from."""
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    bases = [entry for entry in content.get("defaults", []) if str(entry).startswith("/base/")]
-    files = [path, *(root / f"{base.strip('/').partition('@')[0]}.yaml" for base in bases)]
-    return "\n".join(_options(file) for file in files)
 
 
 def _options(path: Path) -> str:

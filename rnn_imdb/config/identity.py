@@ -85,9 +85,9 @@ def reviews(config: DictConfig) -> str:
     return short(source.fingerprint())
 
 
-def short(fingerprint: str) -> str:
-    """16 hex digits for the fingerprint of a source."""
-    return _sha256(fingerprint)[:16]
+def short(text: str) -> str:
+    """16 hex digits for a text, as the fingerprint of a source."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def digest(config: Mapping[Any, Any], of_reviews: str | None) -> str:
@@ -95,8 +95,4 @@ def digest(config: Mapping[Any, Any], of_reviews: str | None) -> str:
     later = flat(later_options())
     # an option that comes later leaves the digests of before as they are
     named = {key: value for key, value in options(config).items() if later.get(key, ...) != value}
-    return _sha256(json.dumps([named, of_reviews], sort_keys=True, default=str))[:8]
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return short(json.dumps([named, of_reviews], sort_keys=True, default=str))[:8]

@@ -288,8 +288,3 @@ def later_options() -> dict[str, dict[str, Any]]:
 def option_names(schema: Any) -> list[str]:
     """The options of a schema; none where ``schema`` is something else."""
     return [item.name for item in fields(schema)] if is_dataclass(schema) else []
-
-
-def rule_of(schema: Any, name: str) -> Rule | None:
-    """The rule of the option ``name`` in a schema, if it has one."""
-    return next((item.metadata.get("rule") for item in fields(schema) if item.name == name), None)
