@@ -10,11 +10,9 @@ from typing import Any
 import lightning.pytorch as L
 import numpy as np
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib import style
 from matplotlib.figure import Figure
 from torch import Tensor
-from torch.utils.tensorboard.writer import SummaryWriter
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from rnn_imdb.common.style import STYLE
@@ -26,6 +24,7 @@ from rnn_imdb.insight.polarity import polarities
 from rnn_imdb.model.cell import TanhCell
 from rnn_imdb.model.initialization import spectral_radius
 from rnn_imdb.model.rnn import ReviewClassifier
+from rnn_imdb.training.board import tensorboard_writers
 from rnn_imdb.training.module import SentimentModule
 
 
@@ -36,12 +35,6 @@ class Insight(L.Callback):
         for name, count in counts.items():
             if count < 1:
                 raise ValueError(f"{name} must be a whole number from 1, got {count}")
-
-
-def tensorboard_writers(trainer: L.Trainer) -> list[SummaryWriter]:
-    """One for each TensorBoard logger in the first process; none in a ``fast_dev_run``."""
-    loggers = trainer.loggers if trainer.is_global_zero else []
-    return [logger.experiment for logger in loggers if isinstance(logger, TensorBoardLogger)]
 
 
 def log_figure(trainer: L.Trainer, tag: str, step: int, draw: Callable[..., Figure], *arguments: Any) -> None:
@@ -138,7 +131,8 @@ class StateHealth(RecurrenceInsight):
     - ``spectral_radius``: max |λ| of the recurrent part of A; below 1 a linear recurrence forgets, above it explodes;
     - ``gradient_norm``: of the last training step of the epoch, before clipping, over all parameters;
 
-    and as figures ``states``, h_t over the last words of the same two short reviews, and histograms of the weights.
+    and as figures ``states``, h_t over the last words of the same two short reviews, and histograms of the weights,
+    which begin with those before the first step.
 
     Args:
         reviews: how many validation reviews ``saturated`` is measured on.
@@ -149,6 +143,12 @@ class StateHealth(RecurrenceInsight):
         super().__init__(reviews)
         self.figures = figures
         self._gradient_norm: Tensor | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        classifier = _with_our_cell(pl_module)
+        if self.figures and classifier is not None and trainer.global_step == 0:
+            self._write_histograms(trainer, classifier, 0)
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
@@ -174,9 +174,13 @@ class StateHealth(RecurrenceInsight):
         return scalars
 
     def _draw(self, trainer: L.Trainer, classifier: ReviewClassifier) -> None:
-        data, step, cell = data_of(trainer), last_step(trainer), classifier.cell
+        data, step = data_of(trainer), last_step(trainer)
         reviews = states.short_reviews(classifier, data.split("validation"), data.vocabulary)
         log_figure(trainer, "insight/states", step, figures.draw_states, reviews, trainer.current_epoch + 1)
+        self._write_histograms(trainer, classifier, step)
+
+    def _write_histograms(self, trainer: L.Trainer, classifier: ReviewClassifier, step: int) -> None:
+        cell = classifier.cell
         for writer in tensorboard_writers(trainer):
             writer.add_histogram("insight/A_recurrent", cell.recurrent_weight.float(), step)
             writer.add_histogram("insight/A_input", cell.input_weight.float(), step)

@@ -15,6 +15,7 @@ from rnn_imdb.data.module import IMDBDataModule
 from rnn_imdb.model.classifier import Classifier
 from rnn_imdb.model.rnn import ReviewClassifier
 from rnn_imdb.scan import Case, Unsupported, choose_backend, native
+from rnn_imdb.training.board import LINK
 
 # what the parts of a classifier are called; the others by their own name
 _PARTS = {"cell": "recurrence", "backward_cell": "backward recurrence"}
@@ -97,6 +98,7 @@ def next_steps(folder: Path, root: str | None) -> str:
         (
             f"\nrun folder   {run}",
             f"curves       tensorboard --logdir {quote(str(run.parent))}",
+            f"             {LINK}",
             f"evaluate     python -m rnn_imdb.evaluate {pasted('checkpoint', run)}{where}",
             f"predict      python -m rnn_imdb.predict {quote(str(run))} 'A film to remember.'",
         )

@@ -55,7 +55,9 @@ def write_now(module: L.LightningModule, figures: Mapping[str, float], step: int
     at the training's last step, which has other weights.
     """
     for logger in module.loggers:
-        logger.log_metrics(dict(figures), step=step)
+        # drawn as a curve, the epoch is a staircase before all others
+        left_out = {"epoch"} if isinstance(logger, TensorBoardLogger) else set()
+        logger.log_metrics({name: figures[name] for name in figures if name not in left_out}, step=step)
 
 
 def ignore_slurm() -> None:

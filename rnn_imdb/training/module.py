@@ -176,7 +176,7 @@ class SentimentModule(L.LightningModule):
         )
 
     def on_train_epoch_end(self) -> None:
-        figures = self._log_epoch(self.train_metrics, logger=False)
+        figures = self._log_epoch(self.train_metrics)
         figures |= {"learning_rate": self.last_learning_rate, "epoch": self.current_epoch}
         lean.write_now(self, figures, self.global_step - 1)
 
@@ -185,15 +185,15 @@ class SentimentModule(L.LightningModule):
         return self._evaluate(self.validation_metrics, batch)
 
     def on_validation_epoch_end(self) -> None:
-        self._log_epoch(self.validation_metrics)
+        figures = self._log_epoch(self.validation_metrics) | {"epoch": self.current_epoch}
+        lean.write_now(self, figures, self.global_step - 1)
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Logits (B,), which Lightning hands to the callbacks."""
         return self._evaluate(self.test_metrics, batch)
 
     def on_test_epoch_end(self) -> None:
-        figures = self._log_epoch(self.test_metrics, logger=False)
-        lean.write_now(self, figures, self.tested_step)
+        lean.write_now(self, self._log_epoch(self.test_metrics), self.tested_step)
 
     def _evaluate(self, metrics: EpochMetrics, batch: Batch) -> Tensor:
         tokens, labels = batch
@@ -201,10 +201,10 @@ class SentimentModule(L.LightningModule):
         metrics.update(logits, labels)
         return logits
 
-    def _log_epoch(self, metrics: EpochMetrics, *, logger: bool | None = None) -> dict[str, float]:
+    def _log_epoch(self, metrics: EpochMetrics) -> dict[str, float]:
         figures = metrics.compute()
         metrics.reset()
-        self.log_dict(figures, logger=logger)
+        self.log_dict(figures, logger=False)
         return figures
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -9,7 +9,6 @@ from typing import Any
 import lightning.pytorch as L
 from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 
 from rnn_imdb.common.errors import UserError
@@ -32,6 +31,7 @@ from rnn_imdb.config.identity import short
 from rnn_imdb.model.embedding import frequent_pairs
 from rnn_imdb.training import environment
 from rnn_imdb.training.announce import announcement, format_metrics, next_steps
+from rnn_imdb.training.board import Charts, log_best
 from rnn_imdb.training.checkpoint import Checkpoint, CheckpointContent, make_content, open_checkpoint
 from rnn_imdb.training.environment import machine, versions
 from rnn_imdb.training.epoch_seed import EpochSeed
@@ -41,17 +41,6 @@ from rnn_imdb.training.progress import EpochTable
 from rnn_imdb.training.resume import read_config
 from rnn_imdb.training.resume_check import check_last, digest_of_reviews, open_last
 from rnn_imdb.training.trainer import build_data, build_module, build_trainer, parameter_dtype, refusals
-
-# columns of TensorBoard's HParams table, which shows the first five; what a sweep goes over is added
-HYPERPARAMETERS = (
-    "model.state_dim",
-    "model.embedding_dim",
-    "model.readout",
-    "model.mask_padding",
-    "optimizer.learning_rate",
-    "optimizer.name",
-    "seed",
-)
 
 
 def train(config: DictConfig, folder: Path, *, resuming: bool = False) -> dict[str, Any]:
@@ -113,7 +102,13 @@ def _train(config: DictConfig, folder: Path, work: Path) -> dict[str, Any]:
     trainer = build_trainer(
         config,
         folder,
-        [EndAtSignal(), EpochSeed(config.seed), table, CheckpointContent(content, None if source else work / LAST)],
+        [
+            EndAtSignal(),
+            EpochSeed(config.seed),
+            Charts(),
+            table,
+            CheckpointContent(content, None if source else work / LAST),
+        ],
         checkpoints=work / LAST.parent,
         purge_step=last.step if last else None,
     )
@@ -156,7 +151,7 @@ def _train(config: DictConfig, folder: Path, work: Path) -> dict[str, Any]:
             "seconds": sum(row["seconds"] for row in table.rows),
             "history": table.rows,
         }
-        _log_hyperparameters(trainer, config, metrics)
+        log_best(trainer, config, metrics, best.step - 1)
     if trainer.is_global_zero:
         if config.test:
             print(f"test of epoch {best.epoch + 1}: {format_metrics(metrics, 'test')}")
@@ -270,19 +265,3 @@ def _copy(source: Path, target: Path, *names: Path) -> None:
     for name in names:
         (target / name).parent.mkdir(exist_ok=True)
         write_atomically(target / name, (source / name).read_bytes())
-
-
-def _log_hyperparameters(trainer: L.Trainer, config: DictConfig, metrics: dict[str, Any]) -> None:
-    """One entry in TensorBoard's HParams tab, with the figures of the best epoch."""
-    keys = dict.fromkeys((*HYPERPARAMETERS, *config.sweep.swept))
-    values = {key: OmegaConf.select(config, key) for key in keys}
-    # a swept group stands there by its name
-    plain = {key: value for key, value in values.items() if not OmegaConf.is_config(value)}
-    options = {key: value if isinstance(value, (int, float)) else str(value) for key, value in plain.items()}
-    options["parameters"] = metrics["parameters"]
-    # under names of their own: these are one figure a run, not a point of a curve
-    figures = {f"hparams/{name.replace('/', '_')}": value for name, value in metrics.items() if "/" in name}
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(options, figures, step=trainer.global_step)
-            logger.save()

@@ -329,7 +329,7 @@ def test_tensorboard_gets_figures_and_histograms(measured: Path) -> None:
     }
     for name, weights in parts.items():
         histograms = events.Histograms(f"insight/{name}")
-        assert [histogram.step for histogram in histograms] == [3, 7]
+        assert [histogram.step for histogram in histograms] == [0, 3, 7]
         last = histograms[-1].histogram_value
         assert (last.num, last.min, last.max) == (weights.numel(), weights.min().item(), weights.max().item())
     for tag in ("insight/forgetting", "insight/states"):

@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as L
@@ -29,7 +30,7 @@ from rnn_imdb.data.module import BatchSampler, ReviewDataset
 from rnn_imdb.data.splits import SPLITS
 from rnn_imdb.model.rnn import ReviewClassifier
 from rnn_imdb.sweeps.results import read_jobs, write_csv
-from rnn_imdb.training import environment
+from rnn_imdb.training import board, environment
 from rnn_imdb.training.checkpoint import open_checkpoint
 from rnn_imdb.training.module import EpochMetrics, SentimentModule
 from rnn_imdb.training.run import train
@@ -321,17 +322,43 @@ def test_tensorboard_shows_curves_and_one_hparams_entry(run: Train, tmp_path: Pa
     assert test.value == pytest.approx(metrics["test/accuracy"])
     # where the board shows the validation of the same weights
     assert test.step == events.Scalars("validation/accuracy")[metrics["best_epoch"] - 1].step
-    assert events.Scalars("hparams/validation_loss")[0].value == pytest.approx(metrics["validation/loss"])
-    starts = [
-        # the module is generated, and a type checker does not see into it
-        plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info  # pyright: ignore[reportAttributeAccessIssue]
-        for tag, content in events.PluginTagToContent("hparams").items()
-        if tag == "_hparams_/session_start_info"
-    ]
-    assert len(starts) == 1
-    assert starts[0].hparams["model.readout"].string_value == "mean"
-    assert starts[0].hparams["seed"].number_value == 0
-    assert starts[0].hparams["parameters"].number_value == metrics["parameters"]
+    best = {tag: events.Scalars(tag) for tag in events.Tags()["scalars"] if tag.startswith("best/")}
+    assert best.keys() == {
+        "best/epoch",
+        *(f"best/{s}_{n}" for s in ("validation", "test") for n in ("loss", "accuracy")),
+    }
+    for tag, (point,) in best.items():
+        name = "best_epoch" if tag == "best/epoch" else tag.removeprefix("best/").replace("_", "/")
+        assert (point.step, point.value) == (test.step, pytest.approx(metrics[name])), tag
+    # as a curve, the epoch is a staircase
+    assert "epoch" not in events.Tags()["scalars"]
+    plugin = events.PluginTagToContent("hparams")
+    # a summary of the experiment would fix the columns for all runs beside this one
+    assert plugin.keys() == {"_hparams_/session_start_info", "_hparams_/session_end_info"}
+    # the module is generated, and a type checker does not see into it
+    parsed = plugin_data_pb2.HParamsPluginData.FromString  # pyright: ignore[reportAttributeAccessIssue]
+    start = parsed(plugin["_hparams_/session_start_info"]).session_start_info
+    assert start.hparams["model.readout"].string_value == "mean"
+    assert start.hparams["seed"].number_value == 0
+    assert start.hparams["parameters"].number_value == metrics["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("swept", "columns"),
+    [("seed,optimizer.learning_rate", ()), ("model.state_dim,seed", ("parameters",)), ("optimizer,seed", ())],
+)
+def test_hparams_of_a_job_are_what_its_sweep_varies(
+    run: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swept: str, columns: tuple[str, ...]
+) -> None:
+    hydra = OmegaConf.create({"runtime": {"choices": {"optimizer": "rmsprop"}}})
+    monkeypatch.setattr(board, "HydraConfig", SimpleNamespace(initialized=lambda: True, get=lambda: hydra))
+    run(f"sweep.swept=[{swept}]", "trainer.max_epochs=1", "test=false", "trainer.limit_train_batches=1")
+    plugin = EventAccumulator(str(tmp_path / "run")).Reload().PluginTagToContent("hparams")
+    parsed = plugin_data_pb2.HParamsPluginData.FromString  # pyright: ignore[reportAttributeAccessIssue]
+    found = parsed(plugin["_hparams_/session_start_info"]).session_start_info.hparams
+    assert set(found) == {*swept.split(","), *columns}
+    if "optimizer" in found:
+        assert found["optimizer"].string_value == "rmsprop"
 
 
 def test_training_loss_is_shown_at_every_nth_step_of_the_run(run: Train, tmp_path: Path) -> None:
