@@ -182,6 +182,18 @@ def small_overrides(small_data: dict[str, Any]) -> list[str]:
     return ["data=aclimdb", *data, "trainer.accelerator=cpu"]
 
 
+@pytest.fixture(scope="session")
+def trained(small_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder, whose model has learned."""
+    # Lightning takes seconds to import, and most tests do without
+    from rnn_imdb.training.run import train
+
+    folder = tmp_path_factory.mktemp("runs") / "trained"
+    learning = ("model.readout=mean", "model.mask_padding=true", "optimizer.learning_rate=0.01", "trainer.max_epochs=6")
+    train(compose("train", *small_overrides, *learning), folder)
+    return folder
+
+
 @pytest.fixture
 def places(small_archive: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine whose reviews are the small archive: no checkpoint says where reviews and cache are."""

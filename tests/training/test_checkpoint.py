@@ -1,28 +1,22 @@
-"""Checkpoints on their own: opening, evaluating, predicting, and refusing what is none."""
+"""Checkpoints on their own: opening, evaluating, and refusing what is none."""
 
 import dataclasses
 import errno
-import gzip
-import io
 import json
-import math
 import os
 import pickle
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from conftest import compose, forget_later_options
+from conftest import REVIEWS_PER_CLASS, compose, forget_later_options
 
-from rnn_imdb import predict as predict_command
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import BEST, LAST
-from rnn_imdb.insight.inputs import decode
+from rnn_imdb.data.sources import AclImdbReviews, EmbeddedReviews
 from rnn_imdb.insight.prediction import predict
 from rnn_imdb.model.embedding import frequent_pairs
 from rnn_imdb.training import checkpoint, resume
@@ -32,15 +26,6 @@ from rnn_imdb.training.run import train
 from rnn_imdb.training.trainer import build_data
 
 pytestmark = pytest.mark.usefixtures("places")
-
-
-@pytest.fixture(scope="module")
-def trained(small_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder."""
-    folder = tmp_path_factory.mktemp("runs") / "trained"
-    learning = ("model.readout=mean", "model.mask_padding=true", "optimizer.learning_rate=0.01", "trainer.max_epochs=6")
-    train(compose("train", *small_overrides, *learning), folder)
-    return folder
 
 
 def metrics_of(folder: Path) -> dict[str, Any]:
@@ -95,21 +80,13 @@ def test_scoring_training_reviews_is_refused_unless_asked_for(trained: Path, tmp
 
 
 def test_official_training_reviews_are_recognised_in_the_embedded_source(
-    trained: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, small_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rnn_imdb.training import evaluation
-
-    data = {"source": "embedded", "cache_dir": str(cache_dir)}
-    reviews = evaluation.build_data(
-        evaluation._data_settings(open_checkpoint(trained).config["data"], data),
-        vocabulary=open_checkpoint(trained).vocabulary,
-    )
-    ids = np.sort(reviews.split("test").ids)[:7]
-    opened = open_checkpoint(trained)
-    pretended = type(opened)(**{**vars(opened), "training_ids": ids})
-    monkeypatch.setattr(evaluation, "open_checkpoint", lambda _: pretended)
-    with pytest.raises(UserError, match="was trained on 7 of the 2,500 reviews of this test split"):
-        evaluate(trained, data=data)
+    half = [review for review in AclImdbReviews(small_archive, REVIEWS_PER_CLASS).read() if review.half == "train"]
+    monkeypatch.setattr(EmbeddedReviews, "read", lambda _: half)
+    monkeypatch.setattr(EmbeddedReviews, "fingerprint", lambda _: "the training half of the small archive")
+    with pytest.raises(UserError, match=r"was trained on [1-8] of the 8 reviews of this test split"):
+        evaluate(trained, data={"source": "embedded", "cache_dir": str(tmp_path), "split_seed": 1})
 
 
 def test_other_length_is_scored_where_the_head_allows_it(trained: Path, tmp_path: Path) -> None:
@@ -156,13 +133,6 @@ def test_evaluation_reads_the_words_of_the_training_unless_told(reading_five: Pa
     assert len(set(losses.values())) == 3
 
 
-def test_prediction_reads_the_words_of_the_training(reading_five: Path) -> None:
-    opened = open_checkpoint(reading_five)
-    short, long = predict(opened, ["the film of a wonderful", "the film of a wonderful music and dull plot"])
-    assert (short.probability, short.read_words) == (long.probability, long.read_words)
-    assert (long.read_words, long.words) == (5, 9)
-
-
 def test_checkpoint_of_an_earlier_version_opens(trained: Path, tmp_path: Path) -> None:
     content = torch.load(trained / BEST, weights_only=True)
     forget_later_options(content["rnn_imdb"]["config"])
@@ -187,123 +157,6 @@ def test_pairs_of_words_are_kept(small_overrides: list[str], tmp_path: Path) -> 
     torch.save(content, tmp_path / "without.ckpt")
     with pytest.raises(UserError, match="must be a checkpoint of rnn_imdb, but 'pairs' is missing"):
         open_checkpoint(tmp_path / "without.ckpt")
-
-
-def test_predictions_follow_the_words(trained: Path) -> None:
-    good, bad = predict(open_checkpoint(trained), ["A wonderful, superb film. Moving!", "awful plot, boring and dull"])
-    assert (good.label, bad.label) == ("positive", "negative")
-    assert good.probability > 0.5 > bad.probability
-    assert (good.words, good.known_words) == (8, 7)
-
-
-def test_prediction_equals_the_batch_of_training(trained: Path, small_data: dict[str, Any]) -> None:
-    opened = open_checkpoint(trained)
-    data = build_data(small_data, vocabulary=opened.vocabulary)
-    tokens = torch.from_numpy(data.split("test").tokens[:5].astype(np.int64))
-    texts = [" ".join(opened.vocabulary.decode(row[row > 0].tolist())) for row in tokens]
-    with torch.inference_mode():
-        expected = opened.classifier()(tokens).sigmoid()
-    actual = [prediction.probability for prediction in predict(opened, texts)]
-    torch.testing.assert_close(torch.tensor(actual), expected)
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["naïve café 🎬 فيلم 映画", "\x00\x1b[31mred", "<pad> <unk>", "\ud800 lone", "a" * 100_000, "word " * 100_000],
-)
-def test_any_text_gets_an_answer(trained: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    predict_command.main([str(trained), text])
-    printed = capsys.readouterr().out
-    assert printed.startswith(("positive", "negative"))
-    assert printed.count("\n") == 1
-    assert "\x1b" not in printed
-
-
-@pytest.mark.parametrize("text", ["", "  \n\t ", '""'])
-def test_text_without_words_is_a_clear_error(trained: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="1"):
-        predict_command.main([str(trained), text])
-    assert "must have at least one word" in capsys.readouterr().err
-
-
-REVIEW = "brilliant and touching film, naïve \N{EN DASH} but moving"
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
-def test_predict_reads_files_and_standard_input(
-    trained: Path, encoding: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    content = REVIEW.encode(encoding)
-    (tmp_path / "review.txt").write_bytes(content)
-    predict_command.main([str(trained), "--json", "--file", str(tmp_path / "review.txt"), "dull", REVIEW])
-    dull, given, read = json.loads(capsys.readouterr().out)
-    assert (dull["label"], read) == ("negative", given)
-    assert set(read) == {"label", "probability", "words", "known_words", "read_words"}
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
-    predict_command.main([str(trained), "--json"])
-    assert json.loads(capsys.readouterr().out) == [given]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (REVIEW.encode("latin-1", errors="replace"), "has bytes ef at 31: unpack or convert"),
-        (REVIEW.encode("utf-16")[2:], "must be text in UTF-8"),
-        (REVIEW.encode("utf-16")[:-1], "must be text in UTF-8"),
-        (gzip.compress(REVIEW.encode()), "has bytes 8b at 1: unpack or convert"),
-        (b"a\0b", "has a NUL character"),
-        (b'review,sentiment\r\n"brilliant",positive\r\n', "is a table of several"),
-        (b'\xef\xbb\xbf"Text"\tlabel\nbrilliant\t1\n', "is a table of several"),
-        (b'{"text": "brilliant"}\n{"text": "dull"}\n', "is a table of several"),
-    ],
-    ids=["latin-1", "no mark", "odd", "gzip", "NUL", "CSV", "TSV", "JSON"],
-)
-def test_file_that_is_no_review_is_not_judged(
-    trained: Path, content: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    (tmp_path / "review").write_bytes(content)
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
-    for name, options in ((str(tmp_path / "review"), ["--file", str(tmp_path / "review")]), ("standard input", [])):
-        with pytest.raises(SystemExit, match="1"):
-            predict_command.main([str(trained), *options])
-        captured = capsys.readouterr()
-        assert message in captured.err
-        assert name in captured.err
-        assert captured.out == ""
-
-
-def test_review_that_looks_like_a_table_or_a_path_is_judged(trained: Path) -> None:
-    for text in ("A review, a text; both brilliant", "{brilliant}", "[1, 2]", "Review, text\n", "/", "1"):
-        assert decode(text.encode(), "-") == text
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_weights_that_are_no_numbers_judge_nothing(
-    trained: Path, value: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    content = torch.load(trained / BEST, weights_only=True)
-    content["state_dict"]["classifier.head.bias"].fill_(value)
-    torch.save(content, tmp_path / "diverged.ckpt")
-    for options in ([], ["--json"], ["--explain"]):
-        with pytest.raises(SystemExit, match="1"):
-            predict_command.main([str(tmp_path / "diverged.ckpt"), "brilliant", *options])
-        captured = capsys.readouterr()
-        assert f"gives a logit of {value}" in captured.err
-        assert captured.out == ""
-
-
-def test_name_of_a_file_is_no_review(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for path in (tmp_path, trained / "metrics.json"):
-        with pytest.raises(SystemExit, match="2"):
-            predict_command.main([str(trained), "brilliant", str(path)])
-        assert f"but {path} is a file or folder: give --file {path}" in capsys.readouterr().err
-
-
-def test_missing_file_is_a_clear_error(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        predict_command.main([str(trained), "--file", "nowhere.txt"])
-    assert "must be readable, got nowhere.txt (No such file" in capsys.readouterr().err
 
 
 class Evil:
