@@ -1,84 +1,142 @@
-"""The jobs of a sweep as a table on the terminal, the best first. Imports nothing heavy."""
+"""A sweep as tables on the terminal, the best first: jobs, means over seeds, two sweeps. Imports nothing heavy."""
 
+import shutil
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
-from rnn_imdb.common.console import clip, display_width, one_line, pad
-from rnn_imdb.sweeps.results import ERROR_WIDTH, Job, format_value, short_names, varied
+from rnn_imdb.common.console import display_width, one_line, pad
+from rnn_imdb.sweeps.results import (
+    STATUSES,
+    Configuration,
+    Job,
+    best_in_words,
+    duration,
+    in_order,
+    rank_configurations,
+    short_names,
+    shown,
+    spread,
+    varied,
+)
 
-WIDTH = 80
-
-
-@dataclass
-class _Column:
-    """A header and a cell for each job, all cut to ``width``, which may shrink to ``least``."""
-
-    texts: list[str]
-    least: int
-    width: int
-
-    def text(self, row: int) -> str:
-        return pad(clip(self.texts[row], self.width, "."), self.width)
+# as many settings, and as many that did not finish, are shown; the others are counted
+MOST = 20
 
 
 def leaderboard(jobs: Sequence[Job]) -> str:
-    """The jobs in lines of at most 80 columns: by validation accuracy, then those that did not finish."""
-    jobs = sorted(jobs, key=_place)
-    tested = any("test/accuracy" in job.metrics for job in jobs)
-    header = ["val acc", *(["test acc"] if tested else []), "best ep.", "seconds"]
-    figures = [header, *(_figures(job, tested) for job in jobs)]
-    widths = [max(map(len, texts)) for texts in zip(*(texts for texts in figures if len(texts) > 1), strict=True)]
-
-    keys = varied(jobs)
-    columns = [_column(name, [job.config.get(key, "") for job in jobs]) for key, name in short_names(keys).items()]
-    columns = columns or [_column("run", [job.name for job in jobs])]
-    dropped = _fit(columns, WIDTH - sum(widths) - 2 * len(widths))
-
-    lines = []
-    for row, texts in enumerate(figures):
-        left = "  ".join(column.text(row) for column in columns)
-        if row and not jobs[row - 1].config:
-            room = display_width(left)
-            left = pad(one_line(jobs[row - 1].name, room), room)
-        # a status takes the place of all figures
-        right = texts[0] if len(texts) == 1 else "  ".join(map(str.rjust, texts, widths))
-        lines.append(f"{left}  {right}".rstrip())
-    if dropped:
-        lines.append(textwrap.fill(f"not shown, see results.csv: {', '.join(dropped)}", WIDTH))
-    return "\n".join(lines)
+    """What a sweep ends with: its jobs, means over seeds where there are several, and the best by validation."""
+    if not _several(rank_configurations(jobs)):
+        return standings(jobs)
+    means = standings([job for job in jobs if job.status == "finished"])
+    return f"{_jobs(jobs, rank_configurations(jobs, apart=True))}\n\n{means}"
 
 
-def _place(job: Job) -> tuple[str, float, float, str]:
-    status = "" if job.status == "finished" else job.status
-    return status, -job.metrics.get("validation/accuracy", 0.0), job.metrics.get("validation/loss", 0.0), job.name
+def standings(jobs: Sequence[Job]) -> str:
+    """The settings, means over seeds where there are several, jobs that did not finish, and the best by validation."""
+    settings = rank_configurations(jobs)
+    parts = [_jobs(jobs, settings)]
+    if len(settings) > 1:
+        parts.append(textwrap.fill(best_in_words(settings, varied(jobs)), _width()))
+    return "\n\n".join(parts)
 
 
-def _figures(job: Job, tested: bool) -> list[str]:
-    if job.status != "finished":
-        return [job.status]
-    test = [f"{job.metrics['test/accuracy']:.2%}" if "test/accuracy" in job.metrics else ""] if tested else []
-    figures = [f"{job.metrics['best_epoch']:g}", f"{job.metrics['seconds']:.0f}"]
-    return [f"{job.metrics['validation/accuracy']:.2%}", *test, *figures]
+def _several(settings: Sequence[Configuration]) -> bool:
+    return any(len(setting.jobs) > 1 for setting in settings)
 
 
-def _column(header: str, values: Sequence[Any]) -> _Column:
-    cells = [one_line(format_value(value), ERROR_WIDTH) for value in values]
-    widest = max(map(display_width, cells))
-    width = max(display_width(header), widest)
-    # a number is never cut, for it would be another number; one column always fits, whatever it holds
-    uncut = 0 if any(isinstance(value, str) and value for value in values) else min(widest, 20)
-    return _Column([header, *cells], min(width, max(6, uncut)), width)
+def _jobs(jobs: Sequence[Job], settings: Sequence[Configuration]) -> str:
+    """A table of ``settings`` and of the jobs that did not finish."""
+    several, tested = _several(settings), any("test/accuracy" in job.metrics for job in jobs)
+    keys = [key for key in varied(jobs) if key != "seed" or not several]
+    header = ["val acc %", *(["test acc %"] if tested else []), "seeds" if several else "best ep.", "time"]
+    rows = []
+    for setting in settings[:MOST]:
+        figures = [setting.percent(split) for split in ("validation", "test")[: 1 + tested]]
+        figures.append(str(len(setting.jobs)) if several else f"{setting.jobs[0].metrics['best_epoch']:g}")
+        rows.append([*_values(setting.jobs[0], keys), *figures, duration(setting.spread("seconds").mean)])
+    others = sorted((job for job in jobs if job.status != "finished"), key=lambda job: STATUSES.index(job.status))
+    # seeds of a setting that came to the same end are told in one line
+    ends = Counter((job.status, *_values(job, keys)) for job in others if job.config)
+    for (status, *values), n in [*ends.items()][:MOST]:
+        rows.append([*values, f"{n} {status}" if several else status, *[""] * (len(header) - 1)])
+    unreadable = [f"{one_line(job.name, _width() - 10)}  {job.status}" for job in others if not job.config]
+    more = {"": len(settings) - MOST, " that did not finish": len(ends) - MOST, " damaged": len(unreadable) - MOST}
+    return "\n".join(
+        [
+            *(["mean ± sd over seeds:"] if several else []),
+            *_aligned(keys, rows, header, spare=2),
+            *unreadable[:MOST],
+            *(f"and {n} more{what}, see results.csv" for what, n in more.items() if n > 0),
+        ]
+    )
 
 
-def _fit(columns: list[_Column], room: int) -> list[str]:
-    """Narrow the widest columns to ``room``, then drop columns before the last; returns the names of those dropped."""
-    dropped = []
-    while sum(column.width + 2 for column in columns) - 2 > room:
-        widest = max(columns, key=lambda column: (column.width > column.least, column.width))
-        if widest.width > widest.least:
-            widest.width -= 1
-        else:
-            dropped.insert(0, columns.pop(-2).texts[0])
-    return dropped
+def _values(job: Job, keys: Sequence[str]) -> list[str]:
+    """The options ``keys`` of a job, or its name where there are none."""
+    return [shown(job.config[key]) if key in job.config else "" for key in keys] or [job.name]
+
+
+def side_by_side(first: Sequence[Job], second: Sequence[Job]) -> str:
+    """The validation accuracy of two sweeps, A and B, by what varies in either; B - A is taken seed by seed."""
+    keys = [key for key in in_order([*varied(first), *varied(second)]) if key != "seed"]
+    pairs: dict[str, list[Configuration | None]] = {}
+    for side, jobs in enumerate((first, second)):
+        for setting in rank_configurations(jobs):
+            values = str([setting.config.get(key) for key in keys])
+            pairs.setdefault(values, [None, None])[side] = setting
+    rows = []
+    for pair in pairs.values():
+        jobs = [each.jobs if each else [] for each in pair]
+        a, b = ({job.config["seed"]: job.metrics["validation/accuracy"] for job in each} for each in jobs)
+        change = spread([b[seed] - a[seed] for seed in sorted(a.keys() & b.keys())])
+        difference = change.text("+.2f", scale=100).replace("± +", "± ")
+        figures = [each.percent("validation") if each else "" for each in pair]
+        rows.append([*_values([*jobs[0], *jobs[1]][0], keys), *figures, difference, str(change.n)])
+    lines = _aligned(keys, rows[:MOST], ["A val acc %", "B val acc %", "B - A", "seeds"])
+    return "\n".join([*lines, *([f"and {len(rows) - MOST} more"] if len(rows) > MOST else [])])
+
+
+def _width() -> int:
+    """The terminal's columns; 80 where the output is none."""
+    return shutil.get_terminal_size((80, 24)).columns
+
+
+def _aligned(keys: Sequence[str], rows: list[list[str]], header: list[str], spare: int = 0) -> list[str]:
+    """Lines of a table in the terminal's width: in each row values of options, which are never cut, then figures.
+
+    Where there is no room, headers break, then the last ``spare`` figures go, then values stand behind the figures, in
+    as many lines as they need.
+    """
+    names, wide = [*short_names(keys).values()] or ["run"], _width()
+    needed = [max(map(display_width, column)) for column in zip([" "] * (len(names) + len(header)), *rows, strict=True)]
+    for broken, left_out in ((False, 0), (True, 0), (True, spare)):
+        heads = [[name] for name in [*names, *header]]
+        if broken:
+            heads = [_broken(name, width) for (name,), width in zip(heads, needed, strict=True)]
+        widths = [max(width, *map(len, head)) for width, head in zip(needed, heads, strict=True)]
+        kept = len(widths) - left_out
+        if sum(widths[:kept]) + 2 * (kept - 1) <= wide:
+            high = max(map(len, heads[:kept]))
+            top = zip(*([""] * (high - len(head)) + head for head in heads[:kept]), strict=True)
+            aligns = [pad] * len(names) + [str.rjust] * len(header)
+            columns = list(zip(aligns, widths, strict=True))[:kept]
+            return [
+                "  ".join(align(text, width) for text, (align, width) in zip(texts, columns, strict=True)).rstrip()
+                for texts in [*top, *(row[:kept] for row in rows)]
+            ]
+    figures = [header, *(row[len(names) :] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*figures, strict=True)]
+    first, *others = ("  ".join(map(str.rjust, texts, widths)) + "  " for texts in figures)
+    lines = [f"{first}options"]
+    for row, text in zip(rows, others, strict=True):
+        label = ", ".join(f"{name} {value}" for name, value in zip(names, row, strict=False) if value)
+        indent = " " * len(first)
+        lines += textwrap.wrap(label, max(wide, len(first) + 20), initial_indent=text, subsequent_indent=indent)
+    return lines
+
+
+def _broken(name: str, width: int) -> list[str]:
+    """A header in lines of ``width`` where its words allow it."""
+    lines = textwrap.wrap(name.replace("_", "_ "), width, break_long_words=False)
+    return [line.replace("_ ", "_") for line in lines]

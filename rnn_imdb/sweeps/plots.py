@@ -1,113 +1,121 @@
 """The plots of a report. It needs matplotlib, so that only what draws imports this module."""
 
-import io
 import math
 import textwrap
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from rnn_imdb.common.console import clip
 from rnn_imdb.common.files import write_atomically
-from rnn_imdb.common.style import COLOURS, MARKERS, STYLE
+from rnn_imdb.common.style import COLOURS, MARKERS, picture
 from rnn_imdb.config.names import READOUTS
-from rnn_imdb.sweeps.results import Configuration, Spread, spread
+from rnn_imdb.sweeps.results import MODEL_KEYS, Configuration, Spread, short_names, shown, spread
 from rnn_imdb.training.outcome import is_number
 
-MOST_CURVES = len(COLOURS)
-# more cannot be read, and would take minutes to draw
-MOST_READOUTS = 12
-MOST_CELLS = 600
+# more cannot be told apart: curves with a name, grey ones behind them, panels, values along an axis, error bars
+MOST_CURVES, MOST_BEHIND, MOST_PANELS, MOST_VALUES, MOST_BARS = 6, 200, 9, 12, 24
 
 
-def write_plots(configurations: Sequence[Configuration], others: Sequence[str], folder: Path) -> dict[Path, str]:
+def write_plots(settings: Sequence[Configuration], keys: Sequence[str], folder: Path) -> dict[Path, str]:
     """Draw into ``folder`` all that can be drawn and is not too much to be seen.
 
     Args:
-        configurations: finished ones, the best by validation first.
-        others: names of what varies beside state_dim, embedding_dim, readout and seed.
+        settings: finished ones, the best by validation first.
+        keys: the options that vary between them.
         folder: where the files go.
 
     Returns:
         The files written, each with its caption.
     """
-    if not configurations:
+    if not settings:
         return {}
+    seeds = any(len(setting.jobs) > 1 for setting in settings)
+    mean = "mean over seeds" if seeds else "one seed each"
+    dots = f"a dot a setting, {mean}" + (", bars ± sd" if seeds and len(settings) <= MOST_BARS else "")
     written: dict[Path, str] = {}
 
-    def write(figure: Figure, name: str, caption: str) -> None:
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
-        write_atomically(folder / name, buffer.getvalue())
-        written[folder / name] = caption
+    def write(name: str, caption: str, draw: Callable[[], Figure]) -> None:
+        def titled() -> Figure:
+            figure = draw()
+            # about as many characters as the width holds
+            figure.suptitle(textwrap.fill(caption, int(9 * figure.get_figwidth())))
+            return figure
 
-    seeds = any(len(configuration.jobs) > 1 for configuration in configurations)
-    over = "mean ± sd over seeds" if seeds else "one seed each"
-    few = len(_readouts(configurations)) <= MOST_READOUTS
-    with style.context(STYLE, after_reset=True):
-        states, embeddings, grids = heatmap_values(configurations)
-        cells = len(states) * len(embeddings)
-        if few and cells > 1 and cells * len(grids) <= MOST_CELLS:
-            note = over.replace("± sd ", "")
-            if others:
-                note = f"the best configuration of each cell by validation, {note}; {', '.join(others)} varied too"
-            caption = f"Validation accuracy by state_dim and embedding_dim: {note}."
-            write(draw_heatmap(states, embeddings, grids, note), "accuracy_heatmap.png", caption)
-        if few:
-            caption = f"Accuracy against the number of parameters, {over}."
-            write(draw_parameters(configurations, over), "accuracy_vs_parameters.png", caption)
-        if any(job.metrics.get("history") for configuration in configurations for job in configuration.jobs):
-            note = over
-            if len(configurations) > MOST_CURVES:
-                note += f", the best {MOST_CURVES} of {len(configurations)} by validation"
-            reached = "; an epoch's mean is over the seeds that reached it" if seeds else ""
-            caption = f"Loss and accuracy by epoch, {note}{reached}."
-            write(draw_curves(configurations[:MOST_CURVES], note), "learning_curves.png", caption)
+        write_atomically(folder / name, picture(titled))
+        written[folder / name] = f"{caption}."
+
+    states, embeddings, grids = heatmap_values(settings)
+    if len(states) * len(embeddings) > 1 and max(len(states), len(embeddings), 2 * len(grids)) <= MOST_VALUES:
+        others = [name for key, name in short_names(keys).items() if key not in MODEL_KEYS]
+        cells = f"the best setting of each cell, {mean}; {', '.join(others)} varied too" if others else mean
+        caption = f"Validation accuracy by state_dim and embedding_dim: {cells}"
+        write("accuracy_heatmap.png", caption, lambda: draw_heatmap(states, embeddings, grids))
+    if keys:
+        caption = f"Validation accuracy by option: {dots}"
+        panels = [("validation", key) for key in keys]
+        write("accuracy_by_option.png", caption, lambda: draw_accuracies(settings, panels))
+    if len({setting.parameters for setting in settings}) > 1:
+        caption = f"Accuracy by number of parameters: {dots}"
+        splits = [(split, "parameters") for split in ("validation", "test")]
+        write("accuracy_vs_parameters.png", caption, lambda: draw_accuracies(settings, splits))
+    if any(job.metrics.get("history") for setting in settings for job in setting.jobs):
+        caption = f"Learning curves: {mean}" + (" that reached the epoch, bands ± sd" if seeds else "")
+        if len(settings) > MOST_CURVES:
+            behind = min(len(settings) - MOST_CURVES, MOST_BEHIND)
+            caption += f"; the best {MOST_CURVES} of {len(settings)} by validation, in grey the next {behind}"
+        write("learning_curves.png", caption, lambda: draw_curves(settings, keys))
     return written
 
 
-def heatmap_values(configurations: Sequence[Configuration]) -> tuple[list[int], list[int], dict[str, np.ndarray]]:
+def heatmap_values(settings: Sequence[Configuration]) -> tuple[list[int], list[int], dict[str, np.ndarray]]:
     """State_dims, embedding_dims, and validation accuracy in % by readout, (state_dims, embedding_dims).
 
-    A cell is its best configuration's mean over seeds; NaN where nothing finished.
+    A cell is its best setting's mean over seeds; NaN where nothing finished.
     """
-    configs = [configuration.config for configuration in configurations]
+    configs = [setting.config for setting in settings]
     states, embeddings = (sorted({c[f"model.{name}"] for c in configs}) for name in ("state_dim", "embedding_dim"))
-    grids = {readout: np.full((len(states), len(embeddings)), np.nan) for readout in _readouts(configurations)}
-    for configuration, config in zip(configurations, configs, strict=True):
+    grids = {readout: np.full((len(states), len(embeddings)), np.nan) for readout in _readouts(settings)}
+    for setting, config in zip(settings, configs, strict=True):
         cell = states.index(config["model.state_dim"]), embeddings.index(config["model.embedding_dim"])
         grid = grids[config["model.readout"]]
-        grid[cell] = np.fmax(grid[cell], 100 * configuration.spread("validation/accuracy").mean)
+        grid[cell] = np.fmax(grid[cell], 100 * setting.spread("validation/accuracy").mean)
     return states, embeddings, grids
 
 
-def _readouts(configurations: Sequence[Configuration]) -> list[str]:
-    """The readouts of ``configurations``, in the package's order."""
-    found = {configuration.config["model.readout"] for configuration in configurations}
+def _readouts(settings: Sequence[Configuration]) -> list[str]:
+    """The readouts of ``settings``, in the package's order."""
+    found = {setting.config["model.readout"] for setting in settings}
     return [name for name in READOUTS if name in found] + sorted(found - set(READOUTS))
 
 
-def draw_heatmap(states: list[int], embeddings: list[int], grids: Mapping[str, np.ndarray], note: str) -> Figure:
+def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure of ``count`` panels, at most three beside each other, each of so many inches."""
+    across = min(count, 3)
+    down = math.ceil(count / across)
+    figure = Figure(figsize=(max(across * width, 6.5), down * height + 1.2))
+    axes = list(figure.subplots(down, across, squeeze=False).flat)
+    for axis in axes[count:]:
+        axis.set_visible(False)
+    return figure, axes[:count]
+
+
+def draw_heatmap(states: list[int], embeddings: list[int], grids: Mapping[str, np.ndarray]) -> Figure:
     """Draw :func:`heatmap_values`, a panel a readout, with the values in the cells."""
-    across = min(len(grids), 3)
-    down = math.ceil(len(grids) / across)
-    width, height = max(0.75 * len(embeddings) + 1.0, 2.2), max(0.55 * len(states) + 1.0, 1.8)
-    figure = Figure(figsize=(max(across * width + 1.1, 6.0), down * height + 1.0))
-    axes = figure.subplots(down, across, squeeze=False)
+    figure, axes = _panels(len(grids), 0.8 * len(embeddings) + 1.6, 0.6 * len(states) + 1.4)
     low, high = np.nanmin(list(grids.values())), np.nanmax(list(grids.values()))
-    image = None
-    for axis, (readout, grid) in zip(axes.flat, grids.items(), strict=False):
-        image = axis.imshow(grid, cmap="cividis", vmin=low, vmax=high, origin="lower", aspect="auto")
-        axis.set_title(f"readout {readout}", fontsize=10)
-        axis.set_xticks(range(len(embeddings)), embeddings)
-        axis.set_yticks(range(len(states)), states)
-        axis.set_xlabel("embedding_dim")
-        axis.set_ylabel("state_dim")
-        axis.set_facecolor("#eeeeee")
+    for axis, (readout, grid) in zip(axes, grids.items(), strict=True):
+        image = axis.imshow(grid, vmin=low, vmax=high, origin="lower", aspect="auto")
+        axis.set(title=f"readout {readout}", xlabel="embedding_dim", ylabel="state_dim", facecolor="#eeeeee")
+        axis.set_xticks(range(len(embeddings)), map(str, embeddings))
+        axis.set_yticks(range(len(states)), map(str, states))
         axis.grid(False)
         axis.spines[:].set_visible(False)
         for (row, column), value in np.ndenumerate(grid):
@@ -115,102 +123,127 @@ def draw_heatmap(states: list[int], embeddings: list[int], grids: Mapping[str, n
             # dark cells are those of low values
             dark = value - low < 0.5 * (high - low)
             axis.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
-    for axis in axes.flat[len(grids) :]:
-        axis.set_visible(False)
-    # about as many characters as the width holds
-    note = textwrap.fill(note, int(11 * figure.get_figwidth()))
-    figure.suptitle(f"Validation accuracy (%)\n{note}", fontsize=11)
-    if image is not None and high > low:
-        figure.colorbar(image, ax=axes, label="validation accuracy (%)")
+        if axis is axes[-1] and high > low:
+            figure.colorbar(image, ax=axes, label="validation accuracy (%)")
     return figure
 
 
-def draw_parameters(configurations: Sequence[Configuration], note: str) -> Figure:
-    """Validation and test accuracy against the number of parameters, a colour and marker a readout."""
-    splits = [name for name in ("validation", "test") if any(c.spread(f"{name}/accuracy").n for c in configurations)]
-    readouts = _readouts(configurations)
-    counts = sorted({configuration.parameters for configuration in configurations})
-    # the logarithmic axis, with room at both sides
-    span = max(math.log(counts[-1] / counts[0]), 0.1)
-    left, right = counts[0] * math.exp(-0.12 * span), counts[-1] * math.exp(0.12 * span)
-    ticks = counts[:1]
-    for count in counts:
-        # labels that are nearer would overlap
-        if math.log(count / ticks[-1]) >= 0.14 * math.log(right / left):
-            ticks.append(count)
-    small = {"markersize": 4, "elinewidth": 0.8, "capsize": 0} if len(configurations) > 40 else {}
-    figure = Figure(figsize=(1.2 + 4.3 * len(splits), 4.4))
-    axes = figure.subplots(1, len(splits), sharex=True, sharey=True, squeeze=False)[0]
-    for axis, split in zip(axes, splits, strict=True):
+def draw_accuracies(settings: Sequence[Configuration], panels: Sequence[tuple[str, str]]) -> Figure:
+    """Accuracy of each setting against an option or the number of parameters: panels of a split and that key.
+
+    A readout has a colour and a marker; the best setting by validation has a ring.
+    """
+    panels = [(split, key) for split, key in panels[:MOST_PANELS] if any(found.percent(split) for found in settings)]
+    readouts = _readouts(settings)
+    readouts = readouts if len(readouts) <= len(MARKERS) else [""]
+    names = short_names([key for _, key in panels])
+    figure, axes = _panels(len(panels), 4.6, 3.8)
+    bars = len(settings) <= MOST_BARS
+    look = {"markersize": 7, "capsize": 3, "elinewidth": 1.3} if bars else {"markersize": 4, "alpha": 0.5}
+    for axis, (split, key) in zip(axes, panels, strict=True):
+        values = [each.parameters if key == "parameters" else each.config.get(key) for each in settings]
+        places = np.array(_places(axis, names[key], values))
+        found = [setting.spread(f"{split}/accuracy") for setting in settings]
+        means = 100 * np.array([each.mean for each in found])
+        deviations = 100 * np.array([math.nan if each.sd is None else each.sd for each in found])
+        low, high = np.nanmin(places), np.nanmax(places)
         for index, readout in enumerate(readouts):
-            drawn = [c for c in configurations if c.config["model.readout"] == readout]
-            points = [configuration.spread(f"{split}/accuracy") for configuration in drawn]
-            # readouts with equally many parameters stand side by side
-            shift = math.exp(0.018 * span * (index - (len(readouts) - 1) / 2))
-            axis.errorbar(
-                [configuration.parameters * shift for configuration in drawn],
-                [100 * point.mean for point in points],
-                yerr=[math.nan if point.sd is None else 100 * point.sd for point in points],
-                fmt=MARKERS[index % len(MARKERS)],
-                color=COLOURS[index % len(COLOURS)],
-                alpha=0.85,
-                label=readout,
-                **({"markersize": 6, "elinewidth": 1.3, "capsize": 3} | small),
-            )
-        axis.set_xscale("log")
-        axis.set_title(f"{split} accuracy", fontsize=10)
-        axis.minorticks_off()
-        axis.set_xticks(ticks, _short(ticks))
-        axis.set_xlim(left, right)
-        axis.set_xlabel(f"parameters (log scale{'; readouts side by side' if len(readouts) > 1 else ''})")
-    axes[0].set_ylabel("accuracy (%)")
-    figure.suptitle(f"Accuracy against parameters, {note}", fontsize=11)
-    handles = axes[0].get_legend_handles_labels()
-    figure.legend(*handles, title="readout", loc="outside lower center", ncols=len(readouts))
+            chosen = [i for i, each in enumerate(settings) if readout in ("", each.config["model.readout"])]
+            # where they share a place, readouts stand side by side
+            apart = key != "model.readout" and len(set(places)) <= MOST_VALUES
+            aside = 0.02 * apart * (index - (len(readouts) - 1) / 2)
+            x = places * (high / low) ** aside if axis.get_xscale() == "log" else places + aside * (high - low)
+            yerr = deviations[chosen] if bars else None
+            look |= {"fmt": MARKERS[index], "color": COLOURS[index], "label": readout if len(readouts) > 1 else ""}
+            axis.errorbar(x[chosen], means[chosen], yerr=yerr, **look)
+            if 0 in chosen:
+                ring = {"markersize": 16, "fillstyle": "none", "color": "black", "label": "best by validation"}
+                axis.plot(x[:1], means[:1], "o", **ring)
+        axis.set_ylabel(f"{split} accuracy (%)")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=6)
     return figure
 
 
-def _short(counts: Sequence[int]) -> list[str]:
-    """Each count as 322k or 1.29M, or all in full where that makes two look the same."""
-    texts = [f"{n / 1e6:.3g}M" if n >= 999_500 else f"{n / 1e3:.3g}k" if n >= 1000 else str(n) for n in counts]
-    return texts if len(set(texts)) == len(counts) else [f"{n:,}" for n in counts]
+def _places(axis: Axes, name: str, values: Sequence[Any]) -> list[float]:
+    """Where ``values`` stand on the x axis of ``axis``, which gets its scale, ticks and label for them."""
+    if all(map(is_number, values)):
+        distinct = sorted(set(values))
+        log = distinct[0] > 0 and distinct[-1] >= 10 * distinct[0]
+        scale = math.log if log else float
+        axis.set_xscale("log" if log else "linear")
+        axis.set_xlabel(f"{name} (log scale)" if log else name)
+        axis.minorticks_off()
+        axis.xaxis.set_major_formatter(_short)
+        if len(distinct) <= MOST_VALUES:
+            ticks = distinct[:1]
+            for value in distinct:
+                # labels that are nearer would overlap
+                if scale(value) - scale(ticks[-1]) >= 0.16 * (scale(distinct[-1]) - scale(distinct[0])) > 0:
+                    ticks.append(value)
+            axis.set_xticks(ticks)
+        axis.margins(x=0.12)
+        return list(values)
+    texts = [clip(shown(value), 14, "…") for value in values]
+    # the best first
+    kept = list(dict.fromkeys(texts))
+    axis.set_xlabel(name if len(kept) <= MOST_VALUES else f"{name} (the best {MOST_VALUES} of {len(kept)})")
+    axis.set_xticks(range(len(kept[:MOST_VALUES])), kept[:MOST_VALUES], rotation=30 if len("".join(kept)) > 24 else 0)
+    place = {text: float(index) if index < MOST_VALUES else math.nan for index, text in enumerate(kept)}
+    # many dots would hide each other
+    aside = 0.5 if len(values) > MOST_BARS else 0.0
+    axis.margins(x=0.15)
+    return [place[text] + aside * (index * 0.618 % 1 - 0.5) for index, text in enumerate(texts)]
 
 
-def draw_curves(configurations: Sequence[Configuration], note: str) -> Figure:
-    """Loss and accuracy of training and validation by epoch, a line a configuration."""
-    longest = max(len(configuration.label) for configuration in configurations)
-    columns = 2 if len(configurations) > 1 and longest <= 60 else 1
-    labels = [textwrap.fill(configuration.label, 110) for configuration in configurations]
-    legend_lines = sum(label.count("\n") + 1 for label in labels) / columns
-    figure = Figure(figsize=(9.6, 6.8 + 0.24 * legend_lines))
-    # training and validation have their own scales: one for both would hide what tells configurations apart
+def _short(value: float, _: float = 0) -> str:
+    """A tick's number: 322k, 1.29M, 0.003."""
+    unit, size = ("M", 1e6) if value >= 1e6 else ("k", 1e3) if value >= 1e4 else ("", 1)
+    return f"{value / size:.{3 if unit else 4}g}{unit}"
+
+
+def draw_curves(settings: Sequence[Configuration], keys: Sequence[str]) -> Figure:
+    """Loss and accuracy of training and validation by epoch, a line a setting."""
+    named, behind = settings[:MOST_CURVES], settings[MOST_CURVES : MOST_CURVES + MOST_BEHIND]
+    labels = [textwrap.fill(setting.label(keys), 90) for setting in named]
+    columns = 2 if len(named) > 1 and max(map(len, labels)) <= 40 else 1
+    lines = sum(label.count("\n") + 1 for label in labels) / columns
+    # training and validation have their own scales: one for both would hide what tells settings apart
+    figure = Figure(figsize=(10, 7.4 + 0.28 * lines))
     axes = figure.subplots(2, 2, sharex=True)
     for row, (quantity, unit, scale) in enumerate((("loss", "loss (nats)", 1), ("accuracy", "accuracy (%)", 100))):
-        for column, split in enumerate(("train", "validation")):
-            axis = axes[row, column]
-            for configuration, label, colour, marker in zip(configurations, labels, COLOURS, MARKERS, strict=False):
-                points = curve(configuration, f"{split}/{quantity}")
+        for axis, split in zip(axes[row], ("train", "validation"), strict=True):
+            metric = f"{split}/{quantity}"
+            curves = [curve(setting, metric) for setting in behind]
+            faint = [[(epoch, scale * point.mean) for epoch, point in each.items()] for each in curves if each]
+            axis.add_collection(LineCollection(faint, colors="#cccccc", linewidths=0.6))
+            for setting, label, colour, marker in zip(named, labels, COLOURS, MARKERS, strict=False):
+                points = curve(setting, metric)
                 means = scale * np.array([point.mean for point in points.values()])
                 deviations = scale * np.array([point.sd or 0 for point in points.values()])
-                style = {"color": colour, "marker": marker, "markersize": 4.5, "linewidth": 1.4, "label": label}
-                axis.plot(list(points), means, **style)
+                axis.plot(
+                    list(points),
+                    means,
+                    color=colour,
+                    marker=marker if len(points) <= 15 else None,
+                    markersize=5,
+                    label=label,
+                )
                 if deviations.any():
                     low, high = means - deviations, means + deviations
                     axis.fill_between(list(points), low, high, color=colour, alpha=0.13, linewidth=0)
-            axis.set_title(f"{'training' if split == 'train' else split} {quantity}", fontsize=10)
+            axis.set_title(f"{'training' if split == 'train' else split} {quantity}")
             axis.set_ylabel(unit)
             axis.set_xlabel("epoch" if row else "")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    figure.suptitle(f"Learning curves, {note}", fontsize=11)
-    handles = axes[0, 0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=columns, fontsize=9)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=columns)
     return figure
 
 
-def curve(configuration: Configuration, metric: str) -> dict[int, Spread]:
+def curve(setting: Configuration, metric: str) -> dict[int, Spread]:
     """The spread of ``metric`` over the jobs that reached each epoch, by epochs counted from 1."""
     values: dict[int, list[float]] = defaultdict(list)
-    for job in configuration.jobs:
+    for job in setting.jobs:
         for row in job.metrics.get("history", []):
             if is_number(row.get(metric)):
                 values[row["epoch"] + 1].append(row[metric])

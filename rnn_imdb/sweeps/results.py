@@ -1,23 +1,25 @@
-"""What a sweep left behind: its jobs, as CSV, and averaged over seeds. Imports nothing heavy."""
+"""What a sweep left behind: its jobs, those still planned, as CSV, and averaged over seeds. Imports nothing heavy."""
 
 import csv
 import io
 import json
 import math
 import os
+import re
 import stat
 import statistics
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from rnn_imdb.common.console import one_line
 from rnn_imdb.common.errors import UserError, printable
-from rnn_imdb.common.files import CONFIG, ERROR, METRICS, is_held, read_text, read_yaml, write_atomically
-from rnn_imdb.config.identity import flat, options
+from rnn_imdb.common.files import CONFIG, ERROR, METRICS, is_held, read_json, read_text, read_yaml, write_atomically
+from rnn_imdb.config.identity import digest, flat, options
 from rnn_imdb.training.outcome import read_metrics, recorded_reviews
 
 # what sweeps are made for comes first in its group
@@ -26,6 +28,10 @@ MODEL_KEYS = ("model.state_dim", "model.embedding_dim", "model.readout")
 _GROUPS = ("model", "optimizer", "trainer", "data", "callbacks")
 # where a job's reviews stand among its options
 REVIEWS = "data.reviews"
+# what a sweep goes to do: the swept options of its jobs, KEY=VALUE, by their digests
+PLANNED = "planned.json"
+# what a group that is swept over chooses
+_GROUP_OPTIONS = {"optimizer": "optimizer.name", "data": "data.source"}
 CSV_METRICS = (
     *("parameters", "best_epoch", "epochs", "seconds", "validation/loss", "validation/accuracy"),
     *("test/loss", "test/accuracy", "test/auroc", "test/f1", "test/calibration_error"),
@@ -35,17 +41,20 @@ ERROR_WIDTH = 300
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
+STATUSES = ("finished", "running", "unfinished", "failed", "damaged", "planned")
+
+
 @dataclass(frozen=True)
 class Job:
-    """One run folder."""
+    """One run folder, or one that a sweep is still to make."""
 
     folder: Path
     # by dotted keys, with data.reviews, which tells its reviews from others; empty where it cannot be read
     config: dict[str, Any]
     # what metrics.json holds; empty unless the job finished
     metrics: dict[str, Any] = field(default_factory=dict)
-    # one that another process trains in is running; an unfinished one was interrupted
-    status: Literal["finished", "failed", "running", "unfinished", "damaged"] = "finished"
+    # one that another process trains in is running; an unfinished one was interrupted; a planned one has no folder yet
+    status: Literal["finished", "running", "unfinished", "failed", "damaged", "planned"] = "finished"
     # one line on what went wrong in a failed or damaged job
     error: str = ""
 
@@ -53,6 +62,35 @@ class Job:
     def name(self) -> str:
         # unlike resolve, it ends where links lead in a circle
         return printable(Path(os.path.realpath(self.folder)).name)
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """The options that decide its result; of a planned job, those that were swept."""
+        return self.config if self.status == "planned" else options(self.config)
+
+    @property
+    def digest(self) -> str:
+        """The hash that its folder's name ends with, whatever its folder is called."""
+        config = {key: value for key, value in self.config.items() if key != REVIEWS}
+        return digest(config, self.config.get(REVIEWS)) if config else self.name[-8:]
+
+
+def format_value(value: Any) -> str:
+    """A value of a configuration as one would type it on the command line."""
+    return printable(value) if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def shown(value: Any) -> str:
+    """:func:`format_value`, but of a number that was drawn at random the first four digits."""
+    text = format_value(value)
+    return f"{value:.4g}" if isinstance(value, float) and len(text) > 9 else text
+
+
+def duration(seconds: float) -> str:
+    """``seconds``, or so many minutes or hours."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
 
 
 @dataclass(frozen=True)
@@ -82,8 +120,6 @@ class Configuration:
     """Finished jobs, at least one, that differ in nothing but the seed."""
 
     jobs: list[Job]
-    # the options that tell it from other configurations, on one line
-    label: str
 
     @property
     def config(self) -> dict[str, Any]:
@@ -93,45 +129,106 @@ class Configuration:
     def parameters(self) -> int:
         return self.jobs[0].metrics["parameters"]
 
+    def label(self, keys: Sequence[str], form: Callable[[Any], str] = shown) -> str:
+        """The options ``keys``, on one line; of the model where there are none."""
+        names = short_names([key for key in keys if key != "seed"] or MODEL_KEYS)
+        return ", ".join(f"{name} {form(self.config[key])}" for key, name in names.items() if key in self.config)
+
     def spread(self, metric: str) -> Spread:
         """Mean and deviation of ``metric`` over the jobs that have it."""
         return spread([job.metrics[metric] for job in self.jobs if metric in job.metrics])
 
+    def percent(self, split: str) -> str:
+        """86.76 ± 0.42, the accuracy on the reviews of ``split``; empty where no job has it."""
+        return self.spread(f"{split}/accuracy").text(".2f", scale=100)
 
-def read_jobs(folder: Path) -> list[Job]:
+
+def best_in_words(settings: Sequence[Configuration], keys: Sequence[str]) -> str:
+    """The first of ``settings``, which are ranked by validation, told by the options ``keys``."""
+    best, n = settings[0], len(settings[0].jobs)
+    test = f"{best.percent('test')} % test accuracy" if best.percent("test") else "not tested"
+    text = f"{best.label(keys, format_value)}: {best.percent('validation')} % validation accuracy, {test}"
+    return f"Best by validation: {text} ({n} seed{'s' if n > 1 else ''})"
+
+
+def counted(jobs: Sequence[Job]) -> str:
+    """How many came to which end: ``12 finished, 2 running``."""
+    counts = Counter(job.status for job in jobs)
+    return ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
+
+
+def read_jobs(folder: Path, *, planned: bool = False) -> list[Job]:
     """The jobs of a sweep folder, sorted by name; a run folder is a sweep of one.
 
-    A job without a record of its reviews, as earlier versions left it, gives way to one with the same options and a
-    record that got as far.
+    A job with the options and reviews of a finished one, whatever its folder is called, is counted once. One without a
+    record of its reviews, as earlier versions left it, gives way to one with a record that got as far.
+
+    Args:
+        folder: where they are.
+        planned: whether those that the sweep is still to begin are among them, last.
 
     Raises:
         UserError: ``folder`` is not there or holds no run. A job that cannot be read is no error: it is ``damaged``.
     """
+    waiting = _read_planned(folder) if planned else []
     try:
         runs = [child for child in folder.iterdir() if _is_run(child)]
-        jobs = sorted(map(_read_job, [folder] if _is_run(folder) else runs), key=lambda job: job.name)
-        problem = "has none"
+        found, problem = list(map(_read_job, [folder] if _is_run(folder) else runs)), "has none"
     except OSError as error:
-        jobs, problem = [], f"cannot be read ({error.strerror})"
-    if not jobs:
+        found, problem = [], f"cannot be read ({error.strerror})"
+    if not found and not waiting:
         raise UserError(
             f"a sweep folder must hold run folders, each with its config.yaml, but {folder} {problem}: name a folder "
             "that rnn_imdb.train made under experiments/runs",
             exit_code=2,
         )
-    recorded = [job for job in jobs if REVIEWS in job.config]
-    began = {_key(job, REVIEWS) for job in recorded}
-    ended = {_key(job, REVIEWS) for job in recorded if job.status == "finished"}
-    return [
-        job
-        for job in jobs
-        if REVIEWS in job.config or not job.config or _key(job) not in (ended if job.status == "finished" else began)
-    ]
+    jobs, seen = [], set()
+    for job in sorted(found, key=_progress):
+        key = _key(job)
+        if job.status == "damaged" or key not in seen:
+            jobs.append(job)
+        seen |= {key} if job.status == "finished" else set()
+        seen |= {_key(job, REVIEWS)} if REVIEWS in job.config else set()
+    begun = {job.digest for job in jobs} if waiting else set()
+    waiting = [job for job in waiting if job.name not in begun]
+    return sorted(jobs, key=lambda job: job.name) + waiting
+
+
+def _progress(job: Job) -> tuple[bool, bool, int, str]:
+    return job.status != "finished", REVIEWS not in job.config, STATUSES.index(job.status), job.name
+
+
+def write_planned(folder: Path, jobs: Mapping[str, Sequence[str]]) -> None:
+    """Note in a sweep's folder what it goes to do: the swept options KEY=VALUE of its jobs, by their digests."""
+    write_atomically(folder / PLANNED, json.dumps({key: list(swept) for key, swept in jobs.items()}).encode())
+
+
+def _read_planned(folder: Path) -> list[Job]:
+    """What the last sweep here went to do, done or not; a file that is no plan plans nothing."""
+    try:
+        content = read_json(folder / PLANNED)
+    except (FileNotFoundError, NotADirectoryError, UserError):
+        return []
+    jobs = []
+    for name, swept in content.items() if isinstance(content, dict) else ():
+        if re.fullmatch("[0-9a-f]{8}", name) and isinstance(swept, list):
+            pairs = [printable(str(option)).lstrip("+").partition("=") for option in swept]
+            config = {_GROUP_OPTIONS.get(key, key): _parsed(value) for key, _, value in pairs}
+            jobs.append(Job(folder / name, config, status="planned"))
+    return jobs
+
+
+def _parsed(text: str) -> Any:
+    """A value of the command line, as a configuration has it."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text.strip("'\"")
 
 
 def _key(job: Job, *left_out: str) -> str:
     """What jobs share that are the same run but for the options ``left_out``."""
-    kept = {key: value for key, value in options(job.config).items() if key not in left_out}
+    kept = {key: value for key, value in job.options.items() if key not in left_out}
     return json.dumps(kept, sort_keys=True, default=str)
 
 
@@ -178,12 +275,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def format_value(value: Any) -> str:
-    """A value of a configuration as one would type it on the command line."""
-    return printable(value) if isinstance(value, str) else json.dumps(value, default=str)
-
-
-def _in_order(keys: Iterable[str]) -> list[str]:
+def in_order(keys: Iterable[str]) -> list[str]:
     """Those of ``keys`` that are hyper-parameters or options of callbacks, group by group, the seed last."""
     known = sorted(set(keys))
     first = [key for key in MODEL_KEYS if key in known]
@@ -194,15 +286,36 @@ def _in_order(keys: Iterable[str]) -> list[str]:
 def varied(jobs: Sequence[Job]) -> list[str]:
     """The dotted keys whose values differ between jobs: hyper-parameters and options of callbacks, the seed last.
 
-    An option that only some optimizers have differs where those that have it differ.
+    An option that only some optimizers have differs where those that have it differ. One that was not swept and follows
+    from what was, as Adam's betas from ``optimizer=adam``, is left out.
     """
-    configs = [options(job.config) for job in jobs if job.config]
+    real = [job for job in jobs if job.config]
+    values: dict[str, list[Any]] = {}
+    for key in in_order(key for job in real for key in job.options):
+        some = key.startswith("optimizer.")
+        column = [
+            format_value(job.options[key]) if key in job.options else ... if some or job.status == "planned" else None
+            for job in real
+        ]
+        if len({*column} - {...}) > 1:
+            values[key] = column
+    names = {name for job in real for name in _swept(job.config)}
+    swept = {_GROUP_OPTIONS.get(name, name) for name in names}
+    # where a group of another kind was swept, nobody knows what follows from it
+    if not swept or not swept <= {key for job in real for key in job.options}:
+        return list(values)
+    leading = list(zip(*(values[key] for key in values if key in swept or key == "seed"), strict=True))
+    settings = len(set(leading))
+    return [
+        key
+        for key, column in values.items()
+        if key in swept or key == "seed" or len(set(zip(leading, column, strict=True))) > settings
+    ]
 
-    def values(key: str) -> set[str | None]:
-        found = {format_value(config[key]) if key in config else None for config in configs}
-        return found - {None} if key.startswith("optimizer.") else found
 
-    return [key for key in _in_order(key for config in configs for key in config) if len(values(key)) > 1]
+def _swept(config: Mapping[str, Any]) -> list[str]:
+    names = config.get("sweep.swept")
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
@@ -212,31 +325,27 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
     return {key: name if list(names.values()).count(name) == 1 else key for key, name in names.items()}
 
 
-def rank_configurations(jobs: Sequence[Job]) -> list[Configuration]:
+def rank_configurations(jobs: Sequence[Job], *, apart: bool = False) -> list[Configuration]:
     """Group finished jobs by all that affects a result but the seed; the best mean validation accuracy comes first.
 
-    Equal accuracies are ordered by validation loss; test figures never take part.
+    Equal accuracies are ordered by validation loss; test figures never take part. Of a seed with and without a test,
+    which have the same weights, the tested job counts. ``apart`` puts each job into a group of its own.
     """
-    groups: dict[str, list[Job]] = defaultdict(list)
-    for job in jobs:
+    groups: dict[str, dict[int, Job]] = defaultdict(dict)
+    for job in sorted(jobs, key=lambda job: ("test/accuracy" in job.metrics, job.name)):
         if job.status == "finished":
-            # a tested job and an untested one have the same weights
-            groups[_key(job, "seed", "test")].append(job)
-    names = short_names([key for key in varied(jobs) if key != "seed"] or MODEL_KEYS)
-
-    def label(job: Job) -> str:
-        return ", ".join(f"{name} {format_value(job.config[key])}" for key, name in names.items() if key in job.config)
+            groups[job.name if apart else _key(job, "seed", "test")][job.config["seed"]] = job
 
     def rank(found: Configuration) -> tuple[float, float, str]:
         accuracy, loss = found.spread("validation/accuracy").mean, found.spread("validation/loss").mean
         return -accuracy, loss, found.jobs[0].name
 
-    return sorted((Configuration(group, label(group[0])) for group in groups.values()), key=rank)
+    return sorted((Configuration(list(group.values())) for group in groups.values()), key=rank)
 
 
 def write_csv(jobs: Sequence[Job], path: Path) -> None:
     """Write one row a job: folder, status, hyper-parameters, options of callbacks that vary, and figures."""
-    keys = [key for key in _in_order(key for job in jobs for key in job.config) if not key.startswith("callbacks.")]
+    keys = [key for key in in_order(key for job in jobs for key in job.config) if not key.startswith("callbacks.")]
     keys += [key for key in varied(jobs) if key not in keys]
     rows = []
     for job in jobs:

@@ -20,7 +20,7 @@ import yaml
 from rnn_imdb.common import files
 from rnn_imdb.report import main
 from rnn_imdb.sweeps import report
-from rnn_imdb.sweeps.leaderboard import leaderboard
+from rnn_imdb.sweeps.leaderboard import leaderboard, standings
 from rnn_imdb.sweeps.results import (
     Job,
     rank_configurations,
@@ -28,6 +28,7 @@ from rnn_imdb.sweeps.results import (
     short_names,
     varied,
     write_csv,
+    write_planned,
 )
 
 CONFIG = {
@@ -40,7 +41,7 @@ CONFIG = {
     "seed": 0,
     "test": True,
 }
-PLOTS = ("accuracy_heatmap.png", "accuracy_vs_parameters.png", "learning_curves.png")
+PLOTS = ("accuracy_by_option.png", "accuracy_heatmap.png", "accuracy_vs_parameters.png", "learning_curves.png")
 
 
 def write_config(folder: Path, **options: Any) -> Path:
@@ -315,10 +316,20 @@ def test_configurations_are_averaged_over_seeds_and_ranked_by_validation(tmp_pat
     assert "| 16 | 320,016 | 3 | 82.00 ± 2.00 % | 0.3500 ± 0.0000 | 91.00 ± 1.00 % | 0.0900 ± 0.0100 |" in rows
 
 
-def test_a_repeated_seed_is_pointed_out(tmp_path: Path) -> None:
-    write_run(tmp_path / "a", 0.8)
-    write_run(tmp_path / "b", 0.8)
-    assert "A seed ran more than once" in report.markdown(read_jobs(tmp_path), title="s", plots={}, command="c")
+def test_a_finished_job_counts_once(tmp_path: Path) -> None:
+    """Whatever its folder is called, whether it was begun elsewhere, and with and without a test."""
+    for name, test in (("state_dim-32_seed-0", None), ("seed-0", None), ("tested", 0.79)):
+        write_run(tmp_path / name, 0.8, test).joinpath("versions.json").write_text('{"reviews": "0123"}')
+    write_config(tmp_path / "begun", test=False)
+    write_run(tmp_path / "damaged", 0.9).joinpath("metrics.json").write_text("")
+    jobs = read_jobs(tmp_path)
+    assert [(job.name, job.status) for job in jobs] == [
+        ("damaged", "damaged"),
+        ("seed-0", "finished"),
+        ("tested", "finished"),
+    ]
+    (setting,) = rank_configurations(jobs)
+    assert [job.name for job in setting.jobs] == ["tested"]
 
 
 def test_csv_has_a_row_a_job(broken: Path) -> None:
@@ -366,35 +377,168 @@ def test_csv_is_never_half_written(tmp_path: Path) -> None:
 def test_leaderboard_is_sorted_and_ends_with_what_did_not_finish(broken: Path) -> None:
     lines = leaderboard(read_jobs(broken)).splitlines()
     assert lines[0].split("  ")[0] == "state_dim"
-    assert [line.split() for line in lines[1:]] == [
-        ["64", "85.00%", "2", "50"],
-        ["32", "80.00%", "79.00%", "2", "50"],
+    assert [line.split() for line in lines[1:8]] == [
+        ["64", "85.00", "2", "50", "s"],
+        ["32", "80.00", "79.00", "2", "50", "s"],
+        ["256", "unfinished"],
+        ["128", "failed"],
         ["32", "damaged"],
         ["f_config", "damaged"],
-        ["128", "failed"],
-        ["256", "unfinished"],
+        [],
+    ]
+    assert lines[8:] == [
+        "Best by validation: state_dim 64: 85.00 % validation accuracy, not tested (1",
+        "seed)",
     ]
 
 
-def test_leaderboard_fits_in_80_columns(tmp_path: Path) -> None:
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_leaderboard_shows_all_that_was_swept(columns: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
     names = [f"trainer__a_rather_long_option_{i}" for i in range(9)]
-    short: dict[str, Any] = dict.fromkeys(names, 1e-7)
-    long: dict[str, Any] = dict.fromkeys(names, 0.123456)
-    write_run(tmp_path / "a", 0.8, 0.8, seed=7, **long, data__root="/here" * 20)
-    write_run(tmp_path / "b", 0.9, 0.8, model__state_dim=4096, **short, data__root="/there" * 20)
-    (write_run(tmp_path / ("c" * 100), 0.9) / "config.yaml").write_text("")
+    path = "/there" * 20
+    write_run(tmp_path / "a", 0.8, 0.8, seed=7, **dict.fromkeys(names, 0.123456), optimizer__name="adam")
+    write_run(tmp_path / "b", 0.9, 0.8, model__state_dim=4096, data__sequence=path, **dict.fromkeys(names, 1e-7))
+    (write_run(tmp_path / ("c" * 150), 0.9) / "config.yaml").write_text("")
     text = leaderboard(read_jobs(tmp_path))
-    assert max(map(len, text.splitlines())) <= 80
-    assert "4096" in text
-    assert "0.123456" in text
-    assert "not shown, see results.csv: " in text
-    # seeds stay, whatever else goes
-    assert " seed " in text.splitlines()[0]
+    assert max(map(len, text.splitlines())) <= max(columns, 60)
+    found = re.sub(r"\s", "", text)
+    for value in ("4096", "adam", "rmsprop", path, *(f"a_rather_long_option_{i}0.123456" for i in range(9))):
+        assert value in found
+    assert "seed 7" in re.sub(r"\s+", " ", text)
     usual = tmp_path / "usual"
-    write_grid(usual, model__state_dim=[16, 128], model__embedding_dim=[16], model__readout=["last", "attention"])
-    assert leaderboard(read_jobs(usual)).splitlines()[0].split() == [
-        *("state_dim", "readout", "seed", "val", "acc", "test", "acc", "best", "ep.", "seconds")
+    write_grid(usual, 1, model__state_dim=[16, 128], optimizer__learning_rate=[0.001, 0.0123456789012])
+    lines = leaderboard(read_jobs(usual)).splitlines()
+    top = next(i for i, line in enumerate(lines) if re.match(r"(16|128) ", line))
+    header = " ".join(" ".join(lines[:top]).split())
+    # forty columns are too few: the headers break, and the last figures go
+    expected = "state_dim learning_rate val acc % test acc % best ep. time"
+    assert header == ("state_ learning_ val test dim rate acc % acc %" if columns == 40 else expected)
+    # the digits of a number drawn at random are the CSV's
+    assert "0.01235 " in text.replace(text, "\n".join(lines))
+
+
+def test_options_that_follow_from_what_was_swept_are_left_out(tmp_path: Path) -> None:
+    for name, more in (
+        ("rmsprop", {"eps": 1e-7}),
+        ("adam", {"eps": 1e-8, "betas": [0.9, 0.999]}),
+        ("sgd", {"momentum": 0.0}),
+    ):
+        for decay in (0.0, 0.1):
+            run = write_run(tmp_path / f"{name}_{decay}", 0.8, optimizer__name=name, optimizer__weight_decay=decay)
+            config = yaml.safe_load((run / "config.yaml").read_text())
+            config["optimizer"] |= more
+            (run / "config.yaml").write_text(yaml.safe_dump(config | {"sweep": {"swept": ["optimizer"]}}))
+    assert varied(read_jobs(tmp_path)) == ["optimizer.name", "optimizer.weight_decay"]
+    assert leaderboard(read_jobs(tmp_path)).splitlines()[1].split()[0] in ("rmsprop", "adam", "sgd")
+    # an experiment sets any option, and is none itself
+    for path in tmp_path.glob("*/config.yaml"):
+        path.write_text(path.read_text().replace("- optimizer", "- optimizer\n  - experiment"))
+    assert "optimizer.eps" in varied(read_jobs(tmp_path))
+
+
+def test_a_sweep_over_seeds_ends_with_means_and_the_best(tmp_path: Path) -> None:
+    figures = write_grid(tmp_path, 3, model__readout=["last", "all"])
+    write_config(tmp_path / "failed", model__readout="all", seed=3)
+    jobs = read_jobs(tmp_path)
+    rows, means, best = leaderboard(jobs).split("\n\n")
+    assert len(rows.splitlines()) == 8
+    ranked = sorted(figures, key=lambda values: -figures[values][0].mean())
+    texts = [" ± ".join(f"{100 * x:.2f}" for x in (v.mean(), v.std(ddof=1))) for v in (figures[r][0] for r in ranked)]
+    lines = means.splitlines()
+    assert lines[0] == "mean ± sd over seeds:"
+    assert [line.split("  ")[0] for line in lines[2:]] == [name for (name,) in ranked]
+    assert all(text in line for text, line in zip(texts, lines[2:], strict=True))
+    assert " ".join(best.split()).startswith(f"Best by validation: readout {ranked[0][0]}: {texts[0]} % validation")
+    # the report has no row a job, but what did not finish
+    table, again = standings(jobs).split("\n\n")
+    assert table.splitlines()[:4] == lines
+    assert table.splitlines()[4].split() == ["all", "1", "unfinished"]
+    assert again == best
+
+
+def test_two_sweeps_stand_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a = write_grid(tmp_path / "a", 3, model__state_dim=[16, 32])
+    for seed, (validation, _) in enumerate(a[32,].T[:2]):
+        write_run(tmp_path / "b" / f"{seed}", validation + 0.01, seed=seed, optimizer__name="adam")
+    main([str(tmp_path / "a"), str(tmp_path / "b")])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [f"A  {tmp_path / 'a'}", f"B  {tmp_path / 'b'}", ""]
+    (row,) = (line for line in lines if line.startswith("32 "))
+    assert row.endswith("  +1.00 ± 0.00      2")
+    (row,) = (line for line in lines if line.startswith("16 "))
+    assert row.split()[-1] == "0"
+    assert not (tmp_path / "a" / "summary.md").exists()
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "a"), str(tmp_path / "b"), "--watch"])
+    assert "leave out --watch and --output" in capsys.readouterr().err
+
+
+@pytest.fixture
+def planned(tmp_path: Path) -> Path:
+    """A sweep of four jobs, of which one is finished and one interrupted."""
+    write_run(tmp_path / "first", 0.8, optimizer__name="adam")
+    write_config(tmp_path / "second", seed=1, test=False)
+    digests = {job.config["seed"]: job.digest for job in read_jobs(tmp_path)}
+    jobs = {digests[0]: ["optimizer=adam", "seed=0"], digests[1]: ["optimizer=rmsprop", "seed=1"]}
+    write_planned(tmp_path, jobs | {"0123abcd": ["optimizer=sgd", "seed=2"], "0123abce": ["optimizer=sgd", "+seed=3"]})
+    return tmp_path
+
+
+def test_jobs_still_planned_are_named(planned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert [job.status for job in read_jobs(planned)] == ["finished", "unfinished"]
+    main([str(planned)])
+    out = capsys.readouterr().out
+    assert [line.split() for line in out.splitlines()[1:5]] == [
+        ["adam", "0", "80.00", "2", "50", "s"],
+        ["rmsprop", "1", "unfinished"],
+        ["sgd", "2", "planned"],
+        ["sgd", "3", "planned"],
     ]
+    assert "\njobs: 1 finished, 1 unfinished, 2 planned\n" in out
+    assert "- `optimizer.name`: adam, rmsprop, sgd\n" in (planned / "summary.md").read_text()
+    assert rows_of(planned / "results.csv")["0123abcd"]["optimizer.name"] == "sgd"
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"../../x": []}', '{"0123abcd": "seed=1"}', "[" * 100_000])
+def test_a_plan_that_is_none_plans_nothing(content: str, planned: Path) -> None:
+    (planned / "planned.json").write_text(content)
+    assert [job.status for job in read_jobs(planned, planned=True)] == ["finished", "unfinished"]
+
+
+def test_a_sweep_that_has_only_a_plan_is_reported(planned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("first", "second"):
+        (planned / name / "config.yaml").unlink()
+    main([str(planned)])
+    assert "\njobs: 4 planned\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_watch_ends_when_all_are_finished(
+    terminal: bool, planned: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def change(seconds: float) -> None:
+        """What happens between two looks."""
+        assert seconds >= 2
+        assert len(looks) < 3
+        (planned / "planned.json").unlink(missing_ok=True)
+        looks.append(seconds)
+        if len(looks) == 3:
+            write_run(planned / "second_again", 0.9, seed=1)
+
+    looks: list[float] = []
+    monkeypatch.setattr("time.sleep", change)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
+    main([str(planned), "--watch"])
+    out = capsys.readouterr().out
+    assert len(looks) == 3
+    # drawn where something changed: four looks, three states
+    assert out.count("\x1b[H") == (3 if terminal else 0)
+    assert ("\x1b" in out) == terminal
+    states = ("1 finished, 1 unfinished, 2 planned", "1 finished, 1 unfinished", "2 finished")
+    shown = re.findall(r"^(?:[\d:]{8})? (\d finished.*)$", out, re.MULTILINE)
+    assert shown == list(states)
+    assert (planned / "summary.md").is_file()
 
 
 def test_a_sweep_as_a_user_reports_it(tmp_path: Path) -> None:
@@ -408,13 +552,13 @@ def test_a_sweep_as_a_user_reports_it(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     for name in ("results.csv", "summary.md", *PLOTS):
         assert f"wrote {sweep / name}" in done.stdout
-    assert done.stdout.startswith("state_dim  embedding_dim  readout  seed")
+    assert done.stdout.startswith("mean ± sd over seeds:\nstate_dim  embedding_dim  readout")
 
     best = max(figures, key=lambda values: figures[values][0].mean())
     validation, test = (f"{100 * x.mean():.2f} ± {100 * x.std(ddof=1):.2f} %" for x in figures[best])
     label = f"state_dim {best[0]}, embedding_dim {best[1]}, readout {best[2]}"
     text = (sweep / "summary.md").read_text()
-    assert f"**Best by validation: {label}: {validation} validation accuracy, {test} test accuracy** (2 seeds)" in text
+    assert f"**Best by validation: {label}: {validation} validation accuracy, {test} test accuracy (2 seeds).**" in text
     for values, (validations, tests) in figures.items():
         start = " | ".join(map(str, values))
         row = next(
@@ -468,8 +612,8 @@ def test_a_title_says_where_cells_are_not_plain_means(tmp_path: Path) -> None:
     write_grid(tmp_path, 2, model__state_dim=[16, 32], optimizer__learning_rate=[0.1, 0.2, 0.3, 0.4, 0.5])
     main([str(tmp_path)])
     text = (tmp_path / "summary.md").read_text()
-    assert "the best configuration of each cell by validation, mean over seeds; learning_rate varied too" in text
-    assert "the best 8 of 10 by validation" in text
+    assert "the best setting of each cell, mean over seeds; learning_rate varied too" in text
+    assert "the best 6 of 10 by validation, in grey the next 4" in text
 
 
 def test_a_sweep_with_broken_jobs(broken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -479,13 +623,13 @@ def test_a_sweep_with_broken_jobs(broken: Path, tmp_path: Path, capsys: pytest.C
     assert sorted(broken.rglob("*")) == before
     assert sorted(path.name for path in output.iterdir()) == sorted(["results.csv", "summary.md", *PLOTS])
     text = (output / "summary.md").read_text()
-    assert "6 jobs: 2 finished, 1 failed, 1 unfinished, 2 damaged." in text
+    assert "6 jobs: 2 finished, 1 unfinished, 1 failed, 2 damaged." in text
     assert "- `c_failed` failed: `ValueError: no 'room' [2J`" in text
     assert "- `d_running` unfinished\n" in text
     assert "- `e_cut` damaged: `metrics.json: " in text
-    assert "state_dim 64: 85.00 % validation accuracy, not tested** (1 seed)" in text
+    assert "**Best by validation: state_dim 64: 85.00 % validation accuracy, not tested (1 seed).**" in text
     assert f"--output '{output}'" in text
-    assert "f_config   damaged" in capsys.readouterr().out
+    assert "f_config  damaged" in capsys.readouterr().out
 
 
 def test_one_run(tmp_path: Path) -> None:
@@ -495,9 +639,9 @@ def test_one_run(tmp_path: Path) -> None:
     assert "One run; nothing was swept." in text
     assert "state_dim 32, embedding_dim 32, readout last: 85.12 % validation accuracy, 84.49 % test accuracy" in text
     assert "±" not in text
-    assert not (run / PLOTS[0]).exists()
-    assert png_size(run / PLOTS[1]) > (600, 300)
-    assert png_size(run / PLOTS[2]) > (600, 300)
+    # a single point is no plot
+    assert [path.name for path in run.glob("*.png")] == ["learning_curves.png"]
+    assert png_size(run / "learning_curves.png") > (600, 300)
 
 
 def test_jobs_without_test_figures_and_without_history(tmp_path: Path) -> None:
@@ -506,21 +650,75 @@ def test_jobs_without_test_figures_and_without_history(tmp_path: Path) -> None:
         path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "history"}))
     main([str(tmp_path)])
     text = (tmp_path / "summary.md").read_text()
-    assert "80.00 ± 0.00 % validation accuracy, not tested** (2 seeds)" in text
+    assert "80.00 ± 0.00 % validation accuracy, not tested (2 seeds)" in text
     assert "test accuracy" not in text
-    assert (tmp_path / PLOTS[1]).exists()
-    assert not (tmp_path / PLOTS[2]).exists()
+    assert not list(tmp_path.glob("*.png"))
 
 
 def test_what_nobody_could_see_is_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rnn_imdb.sweeps import plots
 
-    write_grid(tmp_path, seeds=1, model__state_dim=[8, 16, 32], model__readout=["last", "mean"])
-    for most, limit, kept in (("MOST_CELLS", 5, PLOTS[1:]), ("MOST_READOUTS", 1, PLOTS[2:])):
-        monkeypatch.setattr(plots, most, limit)
-        output = tmp_path / most
-        main([str(tmp_path), "--output", str(output)])
-        assert tuple(sorted(path.name for path in output.glob("*.png"))) == kept
+    write_grid(tmp_path, 1, model__state_dim=[8, 16, 32], model__readout=["last", "mean"])
+    monkeypatch.setattr(plots, "MOST_VALUES", 2)
+    monkeypatch.setattr(plots, "MOST_PANELS", 1)
+    main([str(tmp_path)])
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == sorted({*PLOTS} - {"accuracy_heatmap.png"})
+    settings = rank_configurations(read_jobs(tmp_path))
+    figure = plots.draw_accuracies(settings, [("validation", "model.readout"), ("validation", "model.state_dim")])
+    (axis,) = (axis for axis in figure.axes if axis.get_visible())
+    assert axis.get_xlabel() == "readout"
+
+
+@pytest.mark.parametrize(
+    ("values", "scale", "places", "ticks"),
+    [
+        ([1e-4, 0.1, 0.01], "log", [1e-4, 0.1, 0.01], ["0.0001", "0.01", "0.1"]),
+        ([16, 17, 64], "linear", [16, 17, 64], ["16", "64"]),
+        ([322113, 1290000], "linear", [322113, 1290000], ["322k", "1.29M"]),
+        ([0, 1000], "linear", [0, 1000], ["0", "1000"]),
+        # the best comes first
+        (["mean", "last", "mean"], "linear", [0, 1, 0], ["mean", "last"]),
+        ([None, 5, True], "linear", [0, 1, 2], ["null", "5", "true"]),
+        ([f"v{i}" for i in range(13)], "linear", [*range(12), float("nan")], [f"v{i}" for i in range(12)]),
+    ],
+)
+def test_an_axis_fits_its_values(values: list[Any], scale: str, places: list[float], ticks: list[str]) -> None:
+    from matplotlib.figure import Figure
+
+    from rnn_imdb.sweeps import plots
+
+    axis = Figure().subplots()
+    found = plots._places(axis, "name", values)
+    np.testing.assert_array_equal(found, places)
+    axis.plot(found, found)
+    assert axis.get_xscale() == scale
+    assert [label.get_text() for label in axis.get_xticklabels()] == ticks
+
+
+def test_a_large_random_sweep_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generator = np.random.default_rng(0)
+    text = yaml.safe_dump(CONFIG)
+    for index in range(150):
+        rate, size = 10 ** generator.uniform(-4, -1), int(generator.integers(4, 400))
+        folder = write_run(tmp_path / f"{index}", float(generator.uniform(0.7, 0.9)), model__state_dim=size)
+        (folder / "config.yaml").write_text(
+            text.replace("learning_rate: 0.001", f"learning_rate: {rate}").replace(
+                "state_dim: 32", f"state_dim: {size}"
+            )
+        )
+    monkeypatch.setenv("COLUMNS", "80")
+    main([str(tmp_path)])
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if line.endswith("50 s")]) == 20
+    assert "and 130 more, see results.csv" in lines
+    summary = (tmp_path / "summary.md").read_text()
+    assert summary.count("\n| ") == 102
+    assert max(map(len, summary.splitlines())) < 400
+    assert len(rows_of(tmp_path / "results.csv")) == 150
+    assert not (tmp_path / "accuracy_heatmap.png").exists()
+    assert max(max(png_size(path)) for path in tmp_path.glob("*.png")) < 4000
 
 
 def test_nothing_finished(tmp_path: Path) -> None:
@@ -535,13 +733,13 @@ def test_nothing_finished(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        (["missing"], 2, "error: a sweep folder must hold run folders, .* but missing cannot be read \\(No such file"),
+        (["missing"], 2, "error: a run must be a path, latest, .* but missing does not exist"),
         (["file"], 2, r"but file cannot be read \(Not a directory\): name a folder"),
         (["empty"], 2, "but empty has none: name a folder"),
         (["run", "--output", "file"], 2, r"must go into a folder, but file is none \(File exists\): name another"),
         (["run", "--output", "file/below"], 2, r"but file/below is none \(Not a directory\): name another"),
         (["run", "--output", "taken"], 1, r"taken/results.csv must be writable, but it is not \(Is a directory\)"),
-        ([], 2, "required: SWEEP_FOLDER"),
+        ([], 2, "required: SWEEP"),
     ],
 )
 def test_what_is_refused(
@@ -576,6 +774,6 @@ def test_help_and_light_imports() -> None:
         "rnn_imdb.report.main(['--help'])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.startswith("[]\n[]\nusage: python -m rnn_imdb.report [-h] [--output FOLDER] SWEEP_FOLDER")
-    assert done.stdout.count("  python -m rnn_imdb.report experiments") == 2
+    assert done.stdout.startswith("[]\n[]\nusage: python -m rnn_imdb.report [-h] [--output FOLDER] [--watch]")
+    assert done.stdout.count("  python -m rnn_imdb.report ") == 4
     assert max(map(len, done.stdout.splitlines())) <= 100
