@@ -8,13 +8,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from rnn_imdb.common.console import as_command
+from rnn_imdb.common.console import as_command, counted
 from rnn_imdb.common.files import CONFIG, METRICS, relative
 from rnn_imdb.common.interrupts import Interrupted, deferred
 from rnn_imdb.common.processes import is_leader
+from rnn_imdb.common.runs import short_name
 from rnn_imdb.config.checks import check
 from rnn_imdb.config.command_line import pasted
-from rnn_imdb.config.hydra import leave_nothing, run_hydra
+from rnn_imdb.config.hydra import Footprint, leave_nothing, run_hydra
+from rnn_imdb.config.run_name import claimed
 from rnn_imdb.sweeps import command_line, job
 from rnn_imdb.training import resume
 
@@ -28,7 +30,7 @@ def in_short(config: DictConfig) -> str:
         f"state_dim {model.state_dim}",
         f"embedding_dim {model.embedding_dim}",
         f"{optimizer.name} {optimizer.learning_rate:g}",
-        f"{config.trainer.max_epochs} epochs",
+        counted(config.trainer.max_epochs, "epoch"),
         f"seed {config.seed}",
     )
     return textwrap.fill(f"config  {', '.join(parts)}", 80, subsequent_indent=8 * " ")
@@ -52,6 +54,9 @@ def task(config: DictConfig) -> None:
         sys.argv = [f"resume={resuming}" if argument.startswith("resume=") else argument for argument in sys.argv]
     if resuming is not None:
         folder, config = resuming, resume.continued(resuming, config, hydra.overrides.task)
+    elif is_leader() and not any(text.startswith("hydra.run.dir=") for text in hydra.overrides.hydra):
+        folder = claimed(folder)
+        Footprint.made[:1] = [folder]
     # the processes that DDP starts stay silent
     if is_leader():
         print(in_short(config), flush=True)
@@ -64,7 +69,7 @@ def task(config: DictConfig) -> None:
     except Interrupted as interrupt:
         # a finished run that trains on goes on by the same command
         if (folder / CONFIG).is_file() and not (folder / METRICS).is_file():
-            interrupt.remedy = f"python -m rnn_imdb.train {pasted('resume', relative(folder))}"
+            interrupt.remedy = f"python -m rnn_imdb.train {pasted('resume', Path(short_name(folder)))}"
         raise
 
 

@@ -39,6 +39,11 @@ def one_line(text: str, width: int) -> str:
     return clip(" ".join(printable(text[: 4 * width]).split()), width, "...")
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 epoch``, ``2,000 epochs``."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def shows_colours(stream: TextIO) -> bool:
     """Whether ``stream`` is a terminal that knows colours, and whose user wants them (https://no-color.org)."""
     return stream.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")

@@ -82,8 +82,9 @@ def _begun(runs: list[Path]) -> float:
 
 
 def short_name(folder: Path) -> str:
-    """The shortest text that the commands take for the run in ``folder``: its time, its name or its path."""
-    for name in (folder.name[: len("2026-11-25_14-03-07")], folder.name):
+    """The shortest text that the commands take for the run in ``folder``: its time, more of its name, or its path."""
+    ends = [at for at, sign in enumerate(folder.name) if sign == "_" and at >= len("2026-11-25_14-03-07")]
+    for name in (folder.name[:end] for end in (*ends, None)):
         try:
             if find_run(name).resolve() == folder.resolve():
                 return name

@@ -7,7 +7,11 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from rnn_imdb.config.foreign import check_plain, with_current_names
+from rnn_imdb.config.run_name import run_folder
 from rnn_imdb.config.schema import REMOVED, SCHEMAS, TrainConfig
+
+# on import, for every process; cached, so that the time stays
+OmegaConf.register_new_resolver("run_folder", run_folder, replace=True, use_cache=True)
 
 
 def conf_folder() -> Path:

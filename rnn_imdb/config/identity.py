@@ -13,7 +13,7 @@ from rnn_imdb.config.schema import REMOVED, later_options
 from rnn_imdb.data.sources import make_source
 
 # what names a run or the way to it, or only shows it
-_NO_PART = ("resume", "sweep", "hydra", "logger")
+NO_PART = ("resume", "sweep", "hydra", "logger")
 # where things lie, and what is shown while they are computed: the reviews count, not the way to them
 WITHOUT_EFFECT = ("data.root", "data.cache_dir", "trainer.enable_progress_bar", "trainer.log_every_n_steps")
 # the one option in which a run may grow
@@ -37,7 +37,7 @@ def options(config: Mapping[Any, Any]) -> dict[str, Any]:
         config: a configuration of ``train``: composed, as ``config.yaml`` holds it, or by dotted keys already.
     """
     # Hydra's part holds the name of a job's folder, which asks for these
-    parts = {name: part for name, part in config.items() if name.partition(".")[0] not in _NO_PART}
+    parts = {name: part for name, part in config.items() if name.partition(".")[0] not in NO_PART}
     given = flat(
         {
             name: OmegaConf.to_container(part, resolve=True) if OmegaConf.is_config(part) else part

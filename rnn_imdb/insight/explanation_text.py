@@ -1,6 +1,6 @@
 """An explanation as text: a line for each word, or for a terminal the review itself in colours."""
 
-from rnn_imdb.common.console import display_width, one_line, pad
+from rnn_imdb.common.console import counted, display_width, one_line, pad
 from rnn_imdb.insight.explanation import Explanation
 
 # of xterm's 256 colours, from orange through grey to blue; black letters are legible on all
@@ -65,23 +65,19 @@ def notes(explanation: Explanation, where: str = "here") -> tuple[list[str], lis
     cut_before, cut_within, cut_after = explanation.cut
     front, behind = _cut("off in front", cut_before), []
     if explanation.quantity == "probability":
-        padding = f" (after {_many(before.steps, 'padding step')})" if before.steps else ""
+        padding = f" (after {counted(before.steps, 'padding step')})" if before.steps else ""
         front.append(f"before the first word{padding}: {before.value:.1%}")
         if after.steps:
-            behind.append(f"after {_many(after.steps, 'padding step')}: {after.value:.1%}")
+            behind.append(f"after {counted(after.steps, 'padding step')}: {after.value:.1%}")
     else:
         for lines, (steps, value), side in ((front, before, "before"), (behind, after, "after")):
             if steps:
-                lines.append(f"{_many(steps, 'padding step')} {side} the words: {value:+.4f}")
+                lines.append(f"{counted(steps, 'padding step')} {side} the words: {value:+.4f}")
     return front, _cut(f"out {where}", cut_within), [*behind, *_cut("off behind", cut_after)]
 
 
 def _cut(where: str, words: int) -> list[str]:
-    return [f"cut {where}, never read: {_many(words, 'word')}"] if words else []
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'s' * (count != 1)}"
+    return [f"cut {where}, never read: {counted(words, 'word')}"] if words else []
 
 
 def _value(explanation: Explanation, value: float) -> str:

@@ -8,8 +8,10 @@ from shlex import quote
 import torch
 from omegaconf import DictConfig
 
+from rnn_imdb.common.console import counted
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import relative
+from rnn_imdb.common.runs import short_name
 from rnn_imdb.config.command_line import pasted
 from rnn_imdb.data.module import IMDBDataModule
 from rnn_imdb.model.classifier import Classifier
@@ -53,7 +55,7 @@ def announcement(
 
 def _scan(classifier: Classifier, device: torch.device, dtype: torch.dtype) -> str:
     """The backend that the recurrence will use, and why not a faster one."""
-    threads = f"{torch.get_num_threads()} threads"
+    threads = counted(torch.get_num_threads(), "thread")
     chosen = chosen_scan(classifier, device, dtype)
     if not isinstance(classifier, ReviewClassifier):
         return f"{chosen}, {threads}"
@@ -82,24 +84,28 @@ def chosen_scan(classifier: Classifier, device: torch.device, dtype: torch.dtype
         raise UserError(f"model.scan must suit the model and its device, but {error}", exit_code=2) from error
 
 
-def format_metrics(metrics: Mapping[str, float], split: str) -> str:
-    """The metrics of one split on two lines."""
+def scores(metrics: Mapping[str, float], split: str, *, epoch: int, reviews: int, source: str) -> str:
+    """The metrics of the epoch ``epoch``, from 1, on the ``reviews`` of one split, on two lines."""
     loss, accuracy, auroc, f1, error = (
         metrics[f"{split}/{name}"] for name in ("loss", "accuracy", "auroc", "f1", "calibration_error")
     )
-    return f"loss {loss:.4f}  accuracy {accuracy:.2%}\n  AUROC {auroc:.4f}  F1 {f1:.4f}  calibration error {error:.4f}"
+    return (
+        f"{split} of epoch {epoch} on {counted(reviews, f'{source} review')}: loss {loss:.4f}  "
+        f"accuracy {accuracy:.2%}\n  AUROC {auroc:.4f}  F1 {f1:.4f}  calibration error {error:.4f}"
+    )
 
 
 def next_steps(folder: Path, root: str | None) -> str:
     """The commands to paste after a run whose reviews lie in ``root``, which its checkpoint does not say."""
-    run = relative(folder)
-    where = f" {pasted('data.root', Path(root))}" if root else ""
+    run, name = relative(folder), quote(short_name(folder))
+    # a path stays in one piece
+    where = f" \\\n{10 * ' '}{pasted('data.root', Path(root))}" if root else ""
     return "\n".join(
         (
-            f"\nrun folder   {run}",
-            f"curves       tensorboard --logdir {quote(str(run.parent))}",
-            f"             {LINK}",
-            f"evaluate     python -m rnn_imdb.evaluate {pasted('checkpoint', run)}{where}",
-            f"predict      python -m rnn_imdb.predict {quote(str(run))} 'A film to remember.'",
+            f"\nrun       {run}",
+            f"curves    tensorboard --logdir {quote(str(run.parent))}",
+            f"          {LINK}",
+            f"evaluate  python -m rnn_imdb.evaluate {name}{where}",
+            f"predict   python -m rnn_imdb.predict {name} 'A film to remember.'",
         )
     )

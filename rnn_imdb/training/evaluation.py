@@ -13,7 +13,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import BEST, write_atomically
 from rnn_imdb.training import environment
-from rnn_imdb.training.announce import chosen_scan, format_metrics
+from rnn_imdb.training.announce import chosen_scan, scores
 from rnn_imdb.training.checkpoint import Checkpoint, open_checkpoint
 from rnn_imdb.training.module import SentimentModule
 from rnn_imdb.training.progress import Bars
@@ -73,8 +73,8 @@ def evaluate(
     chosen_scan(module.classifier, trainer.strategy.root_device, parameter_dtype(trainer))
     trainer.test(module, reviews.loader(split), verbose=False)
     metrics = {name.replace("test/", f"{split}/"): value.item() for name, value in trainer.callback_metrics.items()}
-    print(f"{split} of {settings['source']}, {len(reviews.split(split).labels):,} reviews: ", end="")
-    print(format_metrics(metrics, split))
+    size = len(reviews.split(split).labels)
+    print(scores(metrics, split, epoch=opened.epoch + 1, reviews=size, source=settings["source"]))
     home = opened.path.parent.parent if opened.path.parent.name == BEST.parent.name else opened.path.parent
     path = Path(output) if output else home / f"evaluation_{settings['source']}_{split}.json"
     content = json.dumps({"checkpoint": str(opened.path), "data": settings, **metrics}, indent=2) + "\n"

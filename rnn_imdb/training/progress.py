@@ -5,10 +5,13 @@ import time
 from typing import Any
 
 import lightning.pytorch as L
-from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from tqdm import tqdm
 
+from rnn_imdb.common.console import counted
+from rnn_imdb.common.files import BEST
 from rnn_imdb.training.module import SentimentModule
 
 
@@ -44,9 +47,20 @@ class Bars(TQDMProgressBar):
             bar.close()
 
 
+def best_checkpoints(trainer: L.Trainer) -> list[ModelCheckpoint]:
+    """The callbacks, one as a rule, that write the best checkpoint."""
+    named = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
+    return [callback for callback in named if callback.monitor is not None and callback.filename == BEST.stem]
+
+
+_STOPPED = {
+    EarlyStoppingReason.STOPPING_THRESHOLD: "has reached its stopping_threshold",
+    EarlyStoppingReason.DIVERGENCE_THRESHOLD: "is past its divergence_threshold",
+    EarlyStoppingReason.NON_FINITE_METRIC: "is not finite",
+}
 HEADER = """\
               train           validation
-epoch      loss  accuracy    loss  accuracy  seconds"""
+epoch      loss  accuracy    loss  accuracy  seconds  (* the best so far)"""
 
 
 class EpochTable(L.Callback):
@@ -65,7 +79,7 @@ class EpochTable(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
-            tqdm.write("\n".join([HEADER, *(self._line(row, trainer) for row in self.rows)]))
+            tqdm.write("\n".join([HEADER, *(self._line(number, trainer) for number in range(len(self.rows)))]))
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._started = time.monotonic()
@@ -85,12 +99,30 @@ class EpochTable(L.Callback):
         row |= {"epoch": trainer.current_epoch, "seconds": time.monotonic() - self._started}
         self.rows.append(row)
         if trainer.is_global_zero:
-            tqdm.write(self._line(row, trainer))
+            tqdm.write(self._line(len(self.rows) - 1, trainer))
 
-    @staticmethod
-    def _line(row: dict[str, float], trainer: L.Trainer) -> str:
+    def _line(self, number: int, trainer: L.Trainer) -> str:
+        row = self.rows[number]
+        best = False
+        for callback in best_checkpoints(trainer):
+            sign, monitor = -1 if callback.mode == "max" else 1, str(callback.monitor)
+            before = [sign * each[monitor] for each in self.rows[:number]]
+            best = sign * row[monitor] < min(filter(math.isfinite, before), default=math.inf)
         return (
-            f"{row['epoch'] + 1:>2}/{trainer.max_epochs:<4}"
-            f"{row['train/loss']:>8.4f}{row['train/accuracy']:>10.2%}"
-            f"{row['validation/loss']:>8.4f}{row['validation/accuracy']:>10.2%}{row['seconds']:>9.1f}"
+            f"{row['epoch'] + 1:>2}/{trainer.max_epochs:<4} {row['train/loss']:>7.4f} {row['train/accuracy']:>9.2%} "
+            f"{row['validation/loss']:>7.4f} {row['validation/accuracy']:>9.2%} {row['seconds']:>8.1f}{'  *' * best}"
         )
+
+    def why_stopped(self, trainer: L.Trainer) -> str | None:
+        """Why the training ended before its last epoch; None where it did not."""
+        for callback in trainer.early_stopping_callbacks:
+            stopped = callback.stopping_reason_message is not None and callback.stopped_epoch == self.rows[-1]["epoch"]
+            if stopped and len(self.rows) != trainer.max_epochs:
+                delta = f" by more than {abs(callback.min_delta):g}" if callback.min_delta else ""
+                epochs = counted(callback.wait_count * (trainer.check_val_every_n_epoch or 1), "epoch")
+                reason = _STOPPED.get(
+                    callback.stopping_reason,
+                    f"has not {'fallen' if callback.mode == 'min' else 'risen'}{delta} for {epochs}",
+                )
+                return f"stopped after epoch {len(self.rows)}: {callback.monitor.replace('/', ' ')} {reason}"
+        return None

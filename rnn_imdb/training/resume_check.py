@@ -11,7 +11,7 @@ from typing import Any
 import lightning.pytorch as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import WeightAveraging
 from omegaconf import DictConfig
 from packaging.version import InvalidVersion, Version
 from torch import Tensor
@@ -23,6 +23,7 @@ from rnn_imdb.data.splits import SPLITS
 from rnn_imdb.training.checkpoint import OWN, Checkpoint, open_checkpoint
 from rnn_imdb.training.module import SentimentModule
 from rnn_imdb.training.outcome import is_number
+from rnn_imdb.training.progress import best_checkpoints
 from rnn_imdb.training.resume import differences
 from rnn_imdb.training.trainer import parameter_dtype
 
@@ -192,11 +193,7 @@ def _check_progress(last: Checkpoint) -> None:
 
 def _check_best(folder: Path, last: Checkpoint, trainer: L.Trainer) -> None:
     """Test that the best checkpoint is of the same history as the last one, and the best that it knows."""
-    watching = [
-        callback.state_key
-        for callback in trainer.checkpoint_callbacks
-        if isinstance(callback, ModelCheckpoint) and callback.monitor is not None and callback.filename == BEST.stem
-    ]
+    watching = [callback.state_key for callback in best_checkpoints(trainer)]
     scores = [last.content["callbacks"][key]["best_model_score"] for key in watching]
     if all(score is None for score in scores):
         return

@@ -30,7 +30,7 @@ from rnn_imdb.common.processes import is_leader, together
 from rnn_imdb.config.identity import short
 from rnn_imdb.model.embedding import frequent_pairs
 from rnn_imdb.training import environment
-from rnn_imdb.training.announce import announcement, format_metrics, next_steps
+from rnn_imdb.training.announce import announcement, next_steps, scores
 from rnn_imdb.training.board import Charts, log_best
 from rnn_imdb.training.checkpoint import Checkpoint, CheckpointContent, make_content, open_checkpoint
 from rnn_imdb.training.environment import machine, versions
@@ -130,6 +130,8 @@ def _train(config: DictConfig, folder: Path, work: Path) -> dict[str, Any]:
         trainer.fit(module, data, ckpt_path=work / LAST if source else None)
     if config.trainer.fast_dev_run:
         return {}
+    if trainer.is_global_zero and (reason := table.why_stopped(trainer)):
+        print(reason, flush=True)
     # processes that srun or torchrun started have named folders of their own, and written nothing there
     named, work = work, trainer.strategy.broadcast(work)
     if named != work:
@@ -153,9 +155,15 @@ def _train(config: DictConfig, folder: Path, work: Path) -> dict[str, Any]:
         }
         log_best(trainer, config, metrics, best.step - 1)
     if trainer.is_global_zero:
+        epoch = best.epoch + 1
         if config.test:
-            print(f"test of epoch {best.epoch + 1}: {format_metrics(metrics, 'test')}")
-        print(f"weights of epoch {best.epoch + 1}: sha256 {metrics['weights']}")
+            batches = sum(trainer.num_test_batches) * config.data.evaluation_batch_size
+            size = min(batches, len(data.split("test").labels))
+            print(scores(metrics, "test", epoch=epoch, reviews=int(size), source=config.data.source))
+        else:
+            loss, accuracy = metrics["validation/loss"], metrics["validation/accuracy"]
+            print(f"best is epoch {epoch}: validation loss {loss:.4f}  accuracy {accuracy:.2%}")
+        print(f"weights of epoch {epoch}: sha256 {metrics['weights']}")
         _write_end(metrics, folder, work)
         print(next_steps(folder, config.data.root))
     return metrics

@@ -1,6 +1,8 @@
 """What makes two runs the same, for all that asks: resume, the folders of a sweep, and the report."""
 
+import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from test_report import write_config, write_run
 from rnn_imdb.config.checks import check
 from rnn_imdb.config.compose import restore
 from rnn_imdb.config.identity import digest, options, reviews
+from rnn_imdb.config.run_name import claimed, run_folder
 from rnn_imdb.sweeps.results import rank_configurations, read_jobs, varied
 from rnn_imdb.training.outcome import finished
 
@@ -115,3 +118,26 @@ def test_damaged_figures_finish_no_run(content: str, tmp_path: Path) -> None:
     (run / "metrics.json").write_text(content)
     assert finished(run) is None
     assert finished(write_config(tmp_path / "other")) is None
+
+
+def test_folder_of_a_run_is_named_after_its_time_and_what_was_changed() -> None:
+    changed = [
+        "model.readout=all",
+        "~callbacks.states",
+        "data.root=/a/b",
+        "resume=auto",
+        "+trainer.limit=[1,2]",
+        "seed=1",
+    ]
+    name = Path(run_folder(changed)).name
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_readout-all_states-off_limit-1-2_seed-1", name)
+    assert len(run_folder(["model.readout=all"] * 2).rpartition("_")[0]) == len("experiments/runs/2026-11-25_14-03-07")
+    both = Path(run_folder(["model.name=a", "optimizer.name=b/c", "optimizer=adam"])).name
+    assert both.endswith("_model.name-a_optimizer.name-b-c_optimizer-adam")
+    assert len(Path(run_folder([f"data.x{number}={number}" for number in range(99)])).name) == 80
+
+
+def test_runs_of_one_second_have_a_folder_each(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(claimed, [tmp_path / "run"] * 4))
+    assert sorted(folder.name for folder in found) == ["run", "run_2", "run_3", "run_4"]

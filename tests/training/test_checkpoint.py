@@ -68,7 +68,7 @@ def test_evaluation_repeats_trainings_figures_to_the_last_digit(
 def test_evaluation_as_a_command(trained: Path, command: Any, tmp_path: Path) -> None:
     done = command("evaluate", f"checkpoint={trained / LAST}", "split=train", f"output={tmp_path / 'm.json'}")
     assert done.returncode == 0, done.stderr
-    assert "train of aclimdb, 64 reviews: loss" in done.stdout
+    assert f"train of epoch {metrics_of(trained)['epochs']} on 64 aclimdb reviews: loss" in done.stdout
     assert "train/auroc" in json.loads((tmp_path / "m.json").read_text())
 
 

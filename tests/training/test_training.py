@@ -85,9 +85,40 @@ def test_best_checkpoint_is_the_one_with_the_lowest_validation_loss(run: Train, 
     assert metrics["weights"] != best.digest()
 
 
-def test_early_stopping_ends_a_run_that_no_longer_improves(run: Train) -> None:
+def test_early_stopping_ends_a_run_that_no_longer_improves_and_says_why(
+    run: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
     # a learning rate far too high: the loss does not fall again
-    assert run("optimizer.learning_rate=5", "trainer.max_epochs=30")["epochs"] < 30
+    metrics = run("optimizer.learning_rate=5", "trainer.max_epochs=30")
+    assert metrics["epochs"] < 30
+    out = capsys.readouterr().out
+    why = f"stopped after epoch {metrics['epochs']}: validation loss has not fallen for 2 epochs\n"
+    assert why in out
+    assert f"test of epoch {metrics['best_epoch']} on 80 aclimdb reviews: loss {metrics['test/loss']:.4f}" in out
+    # each that was the best when it ended, and so the best last
+    marked = [int(line.partition("/")[0]) for line in out.splitlines() if line.endswith("*")]
+    losses = [row["validation/loss"] for row in metrics["history"]]
+    assert marked == [epoch for epoch, loss in enumerate(losses, 1) if loss == min(losses[:epoch])]
+    assert marked[-1] == metrics["best_epoch"]
+    stopping = ("callbacks.early_stopping.monitor=validation/accuracy", "callbacks.early_stopping.mode=max")
+    stopping += ("callbacks.early_stopping.patience=1", "+callbacks.early_stopping.min_delta=1", "test=false")
+    run(*stopping, "trainer.max_epochs=9", "trainer.limit_test_batches=1", folder="other")
+    out = capsys.readouterr().out
+    assert "stopped after epoch 2: validation accuracy has not risen by more than 1 for 1 epoch\n" in out
+    assert "best is epoch" in out
+
+
+def test_lines_of_a_run_fit_a_terminal(
+    run: Train, small_data: dict[str, Any], capsys: pytest.CaptureFixture[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    run("trainer.max_epochs=1", folder="experiments/runs/2026-11-25_14-03-07_readout-last")
+    lines = capsys.readouterr().out.splitlines()
+    # a path is never broken
+    assert [line for line in lines if len(line) > 80] in ([], [f"          data.root={small_data['root']}"])
+    assert "predict   python -m rnn_imdb.predict 2026-11-25_14-03-07 'A film to remember.'" in lines
+    assert "1 thread on cpu" in "".join(lines)
 
 
 @pytest.mark.parametrize("seed", [0, 7])
