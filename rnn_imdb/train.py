@@ -3,6 +3,7 @@
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -36,15 +37,14 @@ def in_short(config: DictConfig) -> str:
     return textwrap.fill(f"config  {', '.join(parts)}", 80, subsequent_indent=8 * " ")
 
 
-def task(config: DictConfig) -> None:
-    """Train as ``config`` says: one run, one to continue, or one job of a sweep."""
+def task(config: DictConfig) -> Any:
+    """Train as ``config`` says: one run, one to continue, or one job of a sweep, which returns its objective."""
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     if hydra.mode == RunMode.MULTIRUN:
         # a launcher's worker runs no main
         with as_command():
-            job.run_job(config, folder)
-        return
+            return job.run_job(config, folder)
     check(config)
     resuming = None
     if config.resume is not None:

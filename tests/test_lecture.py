@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import numpy as np
 import pytest
 import torch
 from conftest import compose
+from nbclient import NotebookClient
 
 from experiments import network
 from rnn_imdb.lecture import LectureAll, LectureLast, SimpleRNN
@@ -116,3 +118,51 @@ def test_the_picture_of_the_network_is_the_one_that_its_command_draws(
     with pytest.raises(SystemExit, match="2"):
         network.main(["drawn.gif"])
     assert "must end in .svg, .pdf or .png, got drawn.gif" in capsys.readouterr().err
+
+
+def test_the_table_of_the_lecture_names_code_files_and_commands_that_are_there() -> None:
+    home = Path(network.__file__).parent
+    text = (home / "README.md").read_text()
+    for name, target in re.findall(r"\[([^]]+)\]\(([\w./]+\.\w+)\)", text + (home / "lecture.ipynb").read_text()):
+        file = home / target
+        assert file.is_file(), target
+        # a class or function stands in the file that it links to
+        if file.suffix == ".py" and name.isidentifier():
+            assert re.search(rf"^(class|def) {name}\b", file.read_text(), re.MULTILINE), name
+    commands = re.findall(r"\| `(train|predict)( [^`]*)` \|", text)
+    assert [name for name, _ in commands] == ["train"] * 7 + ["predict"]
+    for name, options in commands:
+        if name == "train":
+            assert compose("train", *options.split())
+
+
+def test_the_notebook_runs_and_shows_what_it_is_committed_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = Path(network.__file__).with_name("lecture.ipynb")
+    committed, trial = nbformat.read(file, 4), nbformat.read(file, 4)
+    (parameters,) = (cell for cell in trial.cells if "parameters" in cell.metadata.get("tags", ()))
+    assert parameters.source.startswith("BATCHES = 1.0 ")
+    parameters.source = "BATCHES = 2"
+    # nothing of the user's is read or written
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    # a notebook shows its pictures
+    monkeypatch.delenv("MPLBACKEND")
+    folder = {"metadata": {"path": str(file.parent)}}
+    NotebookClient(trial, startup_timeout=240, coalesce_streams=True, resources=folder).execute()
+    code = [cell for cell in committed.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert file.stat().st_size < 200_000
+    books = [[cell.outputs for cell in book.cells if cell.cell_type == "code"] for book in (committed, trial)]
+    kinds, texts = [], []
+    for outputs in books:
+        kinds.append([[output.output_type for output in of_cell] for of_cell in outputs])
+        texts.append("".join(output.get("text", "") for of_cell in outputs for output in of_cell))
+    assert kinds[0] == kinds[1]
+    for text in texts:
+        # the loop by hand ends where the module does, and the plain model decides as the package's
+        by_hand, module = re.findall(r"\[(.*)\]$", text, re.MULTILINE)[3:5]
+        assert by_hand == module
+        assert 0 < float(text.partition("largest difference of 250 logits: ")[2].split()[0]) < 1e-4
+    sizes = [re.findall(r"^ .*,\d{3}$", text, re.MULTILINE) for text in texts]
+    assert sizes[0] == sizes[1]
+    assert sizes[0][-1].strip() == "338,081"

@@ -82,7 +82,7 @@ def together(trainer: "L.Trainer") -> Iterator[None]:
         SystemExit: another process failed, and has said why.
     """
     if trainer.world_size > 1 and not is_leader():
-        _end_with_parent()
+        end_with_parent()
     try:
         yield
     except BaseException as error:
@@ -95,7 +95,7 @@ def together(trainer: "L.Trainer") -> Iterator[None]:
         raise
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this process with its parent, without which it may wait for a message for ever."""
     parent = os.getppid()
 

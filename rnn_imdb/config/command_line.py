@@ -117,8 +117,6 @@ def _readable(text: str, several: bool) -> str:
         raise UserError(
             f"several values need a sweep, got {text!r}: add -m to run with each, or write a list as [1,2]", exit_code=2
         )
-    if found is not None and found.is_interval_sweep():
-        raise UserError(f"a sweep goes over values, got {text!r}: give choice(...) or range(...)", exit_code=2)
     return text
 
 

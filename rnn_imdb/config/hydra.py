@@ -35,7 +35,7 @@ _MEMORY = {
 
 @as_command()
 def run_hydra(
-    name: str, task: Callable[[DictConfig], None], prepare: Callable[[list[str]], list[str]] = command_line.prepare
+    name: str, task: Callable[[DictConfig], Any], prepare: Callable[[list[str]], list[str]] = command_line.prepare
 ) -> None:
     """Compose the configuration ``name`` and give it to ``task``; end the process where that fails.
 
@@ -51,11 +51,11 @@ def run_hydra(
     sys.argv[1:] = prepare(sys.argv[1:])
     register()
 
-    def refusing(composed: DictConfig) -> None:
+    def refusing(composed: DictConfig) -> Any:
         if HydraConfig.get().job.chdir:
             _refuse("paths are those of the working directory, got hydra.job.chdir=true: leave it out", 2)
         try:
-            task(composed)
+            return task(composed)
         except UserError as error:
             _refuse(str(error), error.exit_code)
         except OmegaConfBaseException as error:

@@ -8,3 +8,7 @@ SCANS = ("reference", "bptt", "cpu", "triton", "cudnn")
 OPTIMIZERS = ("rmsprop", "adam", "adamw", "sgd")
 SCHEDULES = ("linear", "cosine", "one_cycle")
 SOURCES = ("embedded", "aclimdb")
+# a figure of each epoch -> the mode in which it is watched
+FIGURES = {"validation/loss": "min", "validation/accuracy": "max", "train/loss": "min", "train/accuracy": "max"}
+# what a search may make better; never a figure of the test
+OBJECTIVES = {**FIGURES, "parameters": "min", "seconds": "min"}

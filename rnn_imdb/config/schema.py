@@ -58,6 +58,11 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and value >= 1
 
 
+def _are_objectives(value: Any) -> bool:
+    given = value if isinstance(value, (list, ListConfig)) else [value]
+    return len(given) > 0 and all(name in names.OBJECTIVES for name in given)
+
+
 def _is_devices(value: Any) -> bool:
     """Whether Lightning knows it: -1 means all devices, ``"2"`` two of them, and ``"2,"`` the third."""
     if isinstance(value, str):
@@ -198,6 +203,12 @@ class SweepConfig:
     name: str = _ruled("a folder's name, without slashes", is_folder_name)
     axes: dict[str, Any] = MISSING
     fail_fast: bool = MISSING
+    objective: Any = _ruled(
+        f"one of {', '.join(names.OBJECTIVES)}, or a list of them", _are_objectives, earlier="validation/accuracy"
+    )
+    workers: Any = _ruled(
+        "auto or a whole number from 1", lambda value: value == "auto" or _is_count(value), earlier="auto"
+    )
     swept: list[str] = MISSING
     jobs: int = MISSING
 

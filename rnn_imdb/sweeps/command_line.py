@@ -1,15 +1,12 @@
 """The command line of a sweep before Hydra reads it."""
 
-from math import prod
 from pathlib import Path
 from typing import Any
-
-from hydra.core.override_parser.types import Override, ValueType
 
 from rnn_imdb.common.console import one_line
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import expand, read_yaml
-from rnn_imdb.config.command_line import is_sweep, parsed, readable, reads_overrides, split
+from rnn_imdb.config.command_line import is_sweep, readable, reads_overrides, split
 from rnn_imdb.config.compose import conf_folder
 from rnn_imdb.config.foreign import check_sweep
 from rnn_imdb.sweeps.results import format_value
@@ -19,7 +16,7 @@ def prepare(arguments: list[str]) -> list[str]:
     """Add what a sweep needs to its command line; in others, only put the overrides last.
 
     The axes of ``sweep=NAME`` come from ``conf/sweep/NAME.yaml``, those of ``sweep=FILE.yaml`` from that file; an axis
-    on the command line replaces the file's. ``sweep.swept`` and ``sweep.jobs`` tell each job what the sweep goes over.
+    on the command line replaces the file's.
 
     Raises:
         UserError: the file cannot be read, or has no name or axes.
@@ -39,13 +36,7 @@ def prepare(arguments: list[str]) -> list[str]:
         overrides += [f"{key}={_values(value)}" for key, value in axes.items() if key.lstrip("+") not in given]
         if axes and not is_sweep(flags, overrides):
             flags.append("--multirun")
-    several = is_sweep(flags, overrides)
-    overrides = readable(overrides, several=several)
-    if several:
-        swept = [override for override in parsed(overrides) if override.is_sweep_override()]
-        keys = ",".join(override.get_key_element().lstrip("+") for override in swept)
-        overrides += [f"sweep.swept=[{keys}]", f"sweep.jobs={prod(map(_count, swept))}"]
-    return [*flags, *overrides]
+    return [*flags, *readable(overrides, several=is_sweep(flags, overrides))]
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -68,11 +59,3 @@ def _read(file: Path) -> dict[str, Any]:
 def _values(values: Any) -> str:
     """The values of an axis as one would type them; a list in a file has one value an entry."""
     return ",".join(map(format_value, values)) if isinstance(values, list) else format_value(values)
-
-
-def _count(axis: Override) -> int:
-    """How many values an axis has; a glob has the files of a group that it matches."""
-    if axis.value_type == ValueType.GLOB_CHOICE_SWEEP:
-        glob: Any = axis.value()
-        return len(glob.filter([path.stem for path in (conf_folder() / axis.key_or_group).glob("*.yaml")]))
-    return len(list(axis.sweep_string_iterator()))

@@ -106,9 +106,36 @@ def _requeued() -> Iterator[None]:
         raise SystemExit(interrupt.exit_code) from None
 
 
+def objectives(config: DictConfig) -> list[str]:
+    """The figures that a search makes better."""
+    given = config.sweep.objective
+    return [given] if isinstance(given, str) else list(given)
+
+
+def _returned(config: DictConfig, metrics: dict[str, Any]) -> Any:
+    """What a search is told of a job that finished."""
+    values = [metrics[name] for name in objectives(config)]
+    return values[0] if isinstance(config.sweep.objective, str) else values
+
+
+def label(number: int, config: DictConfig, folder: Path) -> str:
+    """The beginning of a job's line; ``number`` is counted from 0, and some sweepers do not tell how many there are."""
+    total = f"/{config.sweep.jobs}" if number < config.sweep.jobs else ""
+    return f"job {number + 1}{total}  {folder.name}"
+
+
+def finished_line(metrics: dict[str, Any], before: str = "") -> str:
+    """What is told of a job that finished."""
+    return f"finished{before}, validation accuracy {metrics['validation/accuracy']:.2%}, {metrics['seconds']:.0f} s"
+
+
 @_requeued()
-def run_job(config: DictConfig, folder: Path) -> None:
-    """Run, resume or skip one job of a sweep, and say so on one line; a failure stays in the job's folder."""
+def run_job(config: DictConfig, folder: Path) -> Any:
+    """Run, resume or skip one job of a sweep, and say so on one line; a failure stays in the job's folder.
+
+    Returns:
+        The figure of ``sweep.objective``, or the list of several; None where the job is not finished.
+    """
     hydra = HydraConfig.get()
     refuse_single(config)
     if folder.is_symlink():
@@ -116,7 +143,7 @@ def run_job(config: DictConfig, folder: Path) -> None:
     # joblib's processes: a negative number leaves cores free
     n_jobs = OmegaConf.select(hydra.launcher, "n_jobs") or 1
     workers = n_jobs if n_jobs > 0 else max(1, cores() + 1 + n_jobs)
-    label = f"job {hydra.job.num + 1}/{config.sweep.jobs}  {folder.name}"
+    job = label(hydra.job.num, config, folder)
     started = time.monotonic()
     try:
         metrics, before = finished(folder), " before"
@@ -125,22 +152,19 @@ def run_job(config: DictConfig, folder: Path) -> None:
             metrics, before = _train(config, folder, workers), ""
             _durations.append(time.monotonic() - started)
     except Busy:
-        print(f"{label}: runs in another process", flush=True)
-        return
+        print(f"{job}: runs in another process", flush=True)
+        return None
     except Exception as error:
         write_atomically(folder / ERROR, traceback.format_exc().encode("utf-8", errors="replace"))
-        print(f"{label}: failed: {one_line(str(error), 200)}", flush=True)
+        print(f"{job}: failed: {one_line(str(error), 200)}", flush=True)
         if config.sweep.fail_fast:
-            raise UserError(f"{label} failed, and sweep.fail_fast=true: see {folder / ERROR}") from error
-        return
+            raise UserError(f"{job} failed, and sweep.fail_fast=true: see {folder / ERROR}") from error
+        return None
     left = (config.sweep.jobs - hydra.job.num - 1) * sum(_durations) / max(len(_durations), 1) / workers
     # a process of a cluster's knows of no other job
     later = "" if "SUBMITIT_EXECUTOR" in os.environ else f"; {left / 60:.0f} min left"
-    print(
-        f"{label}: finished{before}, validation accuracy {metrics['validation/accuracy']:.2%}, "
-        f"{metrics['seconds']:.0f} s{later}",
-        flush=True,
-    )
+    print(f"{job}: {finished_line(metrics, before)}{later}", flush=True)
+    return _returned(config, metrics)
 
 
 def _train(config: DictConfig, folder: Path, workers: int) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import BEST
 from rnn_imdb.common.processes import check_processes, slurm
 from rnn_imdb.config.lightning_options import CALLBACKS
+from rnn_imdb.config.names import FIGURES
 from rnn_imdb.data.module import IMDBDataModule
 from rnn_imdb.data.text import Vocabulary
 from rnn_imdb.model.classifier import Classifier
@@ -109,10 +110,6 @@ def _check_type(key: str, annotation: Any, value: Any) -> None:
     fits = type(value) in kinds or (type(value) is int and float in kinds)
     if not fits and all(kind in _PLAIN for kind in kinds):
         raise UserError(f"{key} must be {' or '.join(_PLAIN[kind] for kind in kinds)}, got {value!r}", exit_code=2)
-
-
-# a figure of each epoch -> the mode in which it is watched
-FIGURES = {"validation/loss": "min", "validation/accuracy": "max", "train/loss": "min", "train/accuracy": "max"}
 
 
 def check_callbacks(callbacks: Sequence[L.Callback], loggers: Sequence[Logger]) -> None:

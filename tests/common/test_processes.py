@@ -251,7 +251,7 @@ def test_process_waits_to_be_ended_before_it_speaks(monkeypatch: pytest.MonkeyPa
     other: Any = SimpleNamespace(world_size=2)
     waited: list[float] = []
     monkeypatch.setattr(processes.time, "sleep", waited.append)
-    monkeypatch.setattr(processes, "_end_with_parent", lambda: None)
+    monkeypatch.setattr(processes, "end_with_parent", lambda: None)
     with pytest.raises(UserError, match="own"), together(other):
         raise UserError("own")
     assert waited == [processes._GRACE]
@@ -262,7 +262,7 @@ def test_process_waits_to_be_ended_before_it_speaks(monkeypatch: pytest.MonkeyPa
 
 
 def test_process_ends_with_its_parent() -> None:
-    program = "import os, time; from rnn_imdb.common.processes import _end_with_parent as end; child = os.fork(); "
+    program = "import os, time; from rnn_imdb.common.processes import end_with_parent as end; child = os.fork(); "
     program += "child or end(); time.sleep(0.5 if child else 60)"
     # the pipe ends with the last process that could write
     subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, timeout=30, check=True)

@@ -77,7 +77,7 @@ def test_sweeps_keep_their_meaning() -> None:
         (["größe=1"], r"an option is KEY=VALUE, whose key is letters, .* got 'größe=1'"),
         (["seed=0,1"], r"several values need a sweep, got 'seed=0,1': add -m .*, or write a list as \[1,2\]"),
         (["seed=range(3)"], r"several values need a sweep, got 'seed=range\(3\)': add -m"),
-        (["-m", "seed=interval(0,1)"], r"a sweep goes over values, got .*: give choice\(\.\.\.\) or range\(\.\.\.\)"),
+        (["seed=interval(0,1)"], r"several values need a sweep, got 'seed=interval\(0,1\)': add -m"),
         (["x=[1,~a"], r"a list is \[1,2\] and a dictionary .* got x=\[1,~a: put what holds other signs into quotes"),
         (["-m", "x=1,[é]"], r"a list is \[1,2\] and a dictionary .* got x=\[é\]: put what holds"),
         (["--epochs", "5"], r"unrecognized arguments: --epochs: options are KEY=VALUE"),
