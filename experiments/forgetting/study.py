@@ -164,19 +164,25 @@ def draw_influence(rows: Sequence[Mapping[str, Any]]) -> Any:
     return figure
 
 
-def table(results: Results) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-    """Header and rows."""
+def table(results: Results, rows: Sequence[Mapping[str, Any]]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Header and rows. A mean with a memory length that does not end within the review is a lower bound, ≥."""
+    read = {row["readout"]: row["at"] for row in rows if row["what"] == "accuracy_all"}
+    cut = {(row["readout"], row["what"], row["at"]) for row in rows if row["value"] == read[row["readout"]]}
     header = ("deciding", "memory length", "typical memory length", "test %", "first 50 words", "last 50 words")
-    rows = []
+    lines = []
     for readout in READOUTS:
         # before the training, and after each epoch
         lengths = [
-            " → ".join(length.text(".0f") for length in results[readout, name].values()) for name in MEMORY_LENGTHS
+            " → ".join(
+                "≥ " * ((readout, name, epoch) in cut) + length.text(".0f")
+                for epoch, length in results[readout, name].items()
+            )
+            for name in MEMORY_LENGTHS
         ]
         (whole,) = results[readout, "accuracy_all"].values()
         accuracies = [whole, *(results[readout, f"accuracy_{side}"][50] for side in SIDES)]
-        rows.append(("last state" if readout == "last" else "all states", *lengths, *map(percent, accuracies)))
-    return header, rows
+        lines.append(("last state" if readout == "last" else "all states", *lengths, *map(percent, accuracies)))
+    return header, lines
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -190,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     study.write_rows(rows)
     results = over_seeds(rows)
-    study.write_table(*table(results))
+    study.write_table(*table(results, rows))
     study.save(lambda: draw_words(results), "words.png")
 
     influences = [row for job in jobs if job.config["model.readout"] == "last" for row in influence_rows(job)]

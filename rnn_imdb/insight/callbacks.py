@@ -27,6 +27,9 @@ from rnn_imdb.model.rnn import ReviewClassifier
 from rnn_imdb.training.board import tensorboard_writers
 from rnn_imdb.training.module import SentimentModule
 
+# pixels at each side of a word in the projector
+SQUARE = 8
+
 
 class Insight(L.Callback):
     """Base of the callbacks here; refuses counts below 1 by a ValueError."""
@@ -250,7 +253,8 @@ class Quality(Insight):
 class WordMap(Insight):
     """Shows the most frequent words in TensorBoard's projector, as the training's last weights embed them.
 
-    Beside each stand its frequency, among the tokens of the training split that the model reads, and its polarity.
+    Beside each stand its frequency, among the tokens of the training split that the model reads, and its polarity,
+    which colours it from orange, for a negative review, through grey to blue.
 
     Args:
         words: how many words to show; ``<pad>`` and ``<unk>`` are left out.
@@ -275,7 +279,13 @@ class WordMap(Insight):
             values = polarities(classifier, data.encoding, indices, batch_size=data.evaluation_batch_size)
         frequencies = np.bincount(data.split("train").tokens.ravel(), minlength=len(data.vocabulary))
         columns = data.vocabulary.words[shown], frequencies[shown], (f"{value:.6g}" for value in values)
-        rows, vectors = list(zip(*columns, strict=True)), classifier.embedding.weight[shown].float()
-        header = ["word", "frequency", "polarity"]
+        options = {
+            "metadata": list(zip(*columns, strict=True)),
+            "metadata_header": ["word", "frequency", "polarity"],
+            # the projector opens without a colour map, but shows images at once: squares of one colour
+            "label_img": figures.coloured(values)[:, :, None, None].expand(-1, -1, SQUARE, SQUARE),
+        }
         for writer in writers:
-            writer.add_embedding(vectors, rows, metadata_header=header, global_step=last_step(trainer), tag="word_map")
+            writer.add_embedding(
+                classifier.embedding.weight[shown].float(), **options, global_step=last_step(trainer), tag="word_map"
+            )

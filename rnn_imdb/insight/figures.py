@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Integer
+import torch
+from jaxtyping import Float, Integer
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
@@ -15,7 +16,7 @@ from rnn_imdb.insight.forgetting import THRESHOLD, at_least, forgetting_curve, m
 from rnn_imdb.insight.quality import BINS, CLASSES, Reliability
 from rnn_imdb.insight.states import ReviewStates
 
-SIGNS = LinearSegmentedColormap.from_list("signs", [NEGATIVE, "white", POSITIVE])
+SIGNS = LinearSegmentedColormap.from_list("signs", [NEGATIVE, "#eeeeee", POSITIVE])
 # shown below the maximum
 DECADES = 8
 LONGEST_WORD = 16
@@ -73,6 +74,13 @@ def _printable(word: str) -> str:
     font = get_font(findfont(FontProperties()))
     shown = "".join(letter if font.get_char_index(ord(letter)) else "\u25a1" for letter in word)
     return shown if len(shown) <= LONGEST_WORD else f"{shown[: LONGEST_WORD - 1]}…"
+
+
+def coloured(values: Float[np.ndarray, " words"]) -> Float[Tensor, "words rgb"]:
+    """A colour from orange through grey to blue for each value, whose 95 % nearest to 0 are told apart."""
+    # all are 0 where the model forgets them
+    scale = np.quantile(np.abs(values), 0.95) or 1.0
+    return torch.from_numpy(SIGNS(0.5 + 0.5 * values / scale)[:, :3])
 
 
 def draw_reliability(found: Reliability, note: str) -> Figure:

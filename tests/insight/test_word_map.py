@@ -12,9 +12,12 @@ from conftest import compose, small_reviews, write_archive
 from google.protobuf import text_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.colors import to_rgb
+from matplotlib.image import imread
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
 from rnn_imdb.common.files import LAST
+from rnn_imdb.common.style import NEGATIVE, POSITIVE
 from rnn_imdb.data.text import PAD, UNKNOWN, tokenize
 from rnn_imdb.training.checkpoint import open_checkpoint
 from rnn_imdb.training.run import train
@@ -85,6 +88,12 @@ def test_words_that_give_reviews_away_have_the_polarity_of_their_class(
     assert polarity["wonderful"] > 0.5
     assert polarity["awful"] < -0.5
     assert polarity["awful"] < polarity["film"] < polarity["wonderful"]
+    # the projector opens with a square of its colour for each word, row after row
+    (path,) = (tmp_path / "run").glob("*/word_map/sprite.png")
+    squares = imread(path)[4::8, 4::8, :3].reshape(-1, 3)
+    for word, colour in {"awful": NEGATIVE, "wonderful": POSITIVE}.items():
+        nearness = abs(squares[list(polarity).index(word)] - to_rgb(colour)).sum()
+        assert nearness < 0.3 < abs(squares[list(polarity).index(word)] - to_rgb("#eeeeee")).sum()
 
 
 def test_only_the_most_frequent_words_are_shown(small_overrides: list[str], tmp_path: Path) -> None:
