@@ -81,10 +81,7 @@ def refuse_links(folder: Path) -> None:
                 refuse(error)
                 continue
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                raise UserError(
-                    f"a run folder must hold files and folders of its own, but {path} is a link, a pipe or a device: "
-                    "put a file there"
-                )
+                raise UserError(f"a run folder must hold files of its own, but {path} is a link or no file: remove it")
 
 
 def read_text(path: Path, errors: str = "strict") -> str:
@@ -199,9 +196,7 @@ def locked(folder: Path) -> Iterator[None]:
         # not through a link, which may stand for any file
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
-        raise UserError(
-            f"the run folder {folder} cannot be written ({error}): name another with hydra.run.dir"
-        ) from error
+        raise UserError(f"{folder} cannot be written ({error}): name another folder with hydra.run.dir") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     # the second is what some network file systems say
@@ -209,11 +204,7 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
         raise Busy(f"one process at a time works in a run folder, but {folder} is in use: wait, or end it") from error
     except OSError as error:
-        print(
-            f"warning: the file system of {folder} has no locks ({error.strerror}), so nothing keeps a second process "
-            "out: start none there",
-            file=sys.stderr,
-        )
+        print(f"warning: {folder} has no locks ({error.strerror}): start no second process there", file=sys.stderr)
     try:
         yield
     finally:

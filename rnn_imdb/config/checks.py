@@ -85,11 +85,8 @@ def check_values(node: DictConfig, prefix: str = "") -> None:
 def _check_data(config: DictConfig) -> None:
     data = config.data
     if None not in (data.first_words, data.last_words):
-        raise UserError(
-            "data.first_words must be null where data.last_words is given, got "
-            f"{data.first_words} and {data.last_words}: give one of them",
-            exit_code=2,
-        )
+        got = f"{data.first_words} and {data.last_words}"
+        raise UserError(f"data.first_words must be null beside data.last_words, got {got}: give one", exit_code=2)
     # a run that goes on has data of its own, so an option of these may stand beside the default source
     if OmegaConf.get_type(data) is DataConfig and config.get("resume") in (None, "auto"):
         # it refuses what it cannot use, and reads nothing yet

@@ -83,21 +83,17 @@ def _check_object(value: Any, own: Any, key: str, made: tuple[str, ...] = ()) ->
             given = own.get(name) if isinstance(own, Mapping) else None
             # Hydra's own keys begin so; what is made must stand at the top
             if str(name).startswith("_") and child != given and not (name == "_target_" and child in made):
-                raise UserError(
-                    f"a saved configuration makes only callbacks and loggers of Lightning and of this project, but "
-                    f"{key}.{name} is {child!r}: give it on the command line if you know what it does",
-                    exit_code=2,
-                )
+                rule = "a saved configuration makes only callbacks and loggers of Lightning and of this project"
+                remedy = "give it on the command line if you know what it does"
+                raise UserError(f"{rule}, but {key}.{name} is {child!r}: {remedy}", exit_code=2)
             _check_object(child, given, f"{key}.{name}")
     elif isinstance(value, list):
         for child in value:
             _check_object(child, None, key)
     elif isinstance(value, str) and (key.endswith(_FOLDERS) or leads_elsewhere(value)):
-        raise UserError(
-            f"what a saved configuration writes stays in its run folder, but {key} is {value!r}: give it on the "
-            "command line if you mean that place",
-            exit_code=2,
-        )
+        rule = "what a saved configuration writes stays in its run folder"
+        remedy = "give it on the command line if you mean that place"
+        raise UserError(f"{rule}, but {key} is {value!r}: {remedy}", exit_code=2)
 
 
 def leads_elsewhere(path: str) -> bool:

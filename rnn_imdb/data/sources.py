@@ -142,9 +142,7 @@ class AclImdbReviews:
                 try:
                     reviews[half, label, number] = Review(content.decode(), label, half)
                 except UnicodeDecodeError as error:
-                    raise UserError(
-                        f"a review must be UTF-8 text, but {name} is not ({error}): replace the file"
-                    ) from error
+                    raise UserError(f"a review must be UTF-8 text, but {name} is not ({error}): replace it") from error
         counts = Counter(key[:2] for key in reviews)
         for half, label in product(HALVES, (0, 1)):
             if counts[half, label] != self.reviews_per_class:
@@ -281,10 +279,8 @@ def _read_archive(path: Path) -> Iterator[tuple[str, bytes]]:
 
 def _check_size(path: Path, name: str, size: int) -> None:
     if size > MAX_REVIEW_BYTES:
-        raise UserError(
-            f"a review must have at most {MAX_REVIEW_BYTES:,} bytes, but {name} in {path} has {size:,}: "
-            "replace the file, or the whole copy, by the official one"
-        )
+        rule = f"a review must have at most {MAX_REVIEW_BYTES:,} bytes"
+        raise UserError(f"{rule}, but {name} in {path} has {size:,}: replace the file by the official one")
 
 
 class _Bounded:

@@ -178,7 +178,7 @@ def test_run_without_locks_goes_on_with_a_warning(
     with locked(tmp_path):
         pass
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"warning: the file system of {tmp_path} has no locks ({os.strerror(number)})")
+    assert line.startswith(f"warning: {tmp_path} has no locks ({os.strerror(number)})")
 
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.EACCES])

@@ -302,7 +302,7 @@ def test_evaluation_has_rules_of_its_own(overrides: list[str], message: str) -> 
 @pytest.mark.parametrize("name", ["train", "evaluate"])
 def test_first_and_last_words_exclude_each_other(name: str) -> None:
     overrides = ["data.first_words=3", "data.last_words=4", *(["checkpoint=run"] if name == "evaluate" else [])]
-    with pytest.raises(UserError, match=r"data\.first_words must be null where .* got 3 and 4: give one"):
+    with pytest.raises(UserError, match=r"data\.first_words must be null beside .* got 3 and 4: give one"):
         composed(name, *overrides)
 
 
