@@ -12,7 +12,7 @@ from rnn_imdb.common.errors import printable
 from rnn_imdb.common.runs import find_run
 from rnn_imdb.sweeps.leaderboard import side_by_side, standings
 from rnn_imdb.sweeps.report import write_report
-from rnn_imdb.sweeps.results import Job, counted, read_jobs
+from rnn_imdb.sweeps.results import Job, read_jobs, tally
 
 # seconds between looks at a sweep
 PAUSE = 2.0
@@ -44,7 +44,7 @@ def watch(sweep: Path) -> list[Job]:
     while True:
         started = time.monotonic()
         jobs = read_jobs(sweep, planned=True)
-        ends = counted(jobs)
+        ends = tally(jobs)
         if ends != before:
             terminal = sys.stdout.isatty()
             print(f"\x1b[H\x1b[J{standings(jobs)}\n" if terminal else time.strftime("%H:%M:%S"), ends, flush=True)
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     jobs = watch(folder) if given.watch else read_jobs(folder, planned=True)
     command = shlex.join(["python", "-m", "rnn_imdb.report", *arguments])
     files = write_report(jobs, given.output or folder, title=folder.resolve().name, command=command)
-    print(f"{standings(jobs)}\n\njobs: {counted(jobs)}", *(printable(f"wrote {path}") for path in files), sep="\n")
+    print(f"{standings(jobs)}\n\njobs: {tally(jobs)}", *(printable(f"wrote {path}") for path in files), sep="\n")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from rnn_imdb.config.command_line import parsed
 from rnn_imdb.config.identity import flat
 from rnn_imdb.config.names import OBJECTIVES
 from rnn_imdb.sweeps import job
+from rnn_imdb.sweeps.results import write_planned
 from rnn_imdb.training.outcome import finished
 
 # Hydra makes plugins of this package alone, so this module is there under a second name
@@ -146,20 +147,23 @@ class Grid(BasicSweeper):
         OmegaConf.save(self.config, folder / "multirun.yaml")
         with read_write(settings):
             settings.overrides.hydra.append(f"sweep.jobs={len(jobs)}")
-        number = 0
+        number, swept = 0, set(self.config.sweep.swept)
         # a folder that the user names may be another job's
         named = OmegaConf.to_container(settings.sweep, resolve=False)["subdir"] == "${job_folder:}"  # pyright: ignore
-        left = []
+        left, planned = [], {}
         for overrides in jobs:
             # also finds out whether it can be composed
             composed = loader.load_sweep_config(self.config, overrides)
             path = folder / composed.hydra.sweep.subdir if named else folder
+            # the name ends with the job's digest
+            planned[path.name[-8:]] = [each for each in overrides if each.partition("=")[0].lstrip("+") in swept]
             metrics = finished(path) if named and not path.is_symlink() else None
             if metrics is None:
                 left.append(overrides)
             else:
                 print(f"{job.label(number, composed, path)}: {job.finished_line(metrics, ' before')}", flush=True)
                 number += 1
+        write_planned(folder, planned if named else {})
         for batch in self.split_overrides_to_chunks(left, self.max_batch_size) if left else ():
             for result in self.launcher.launch(batch, initial_job_idx=number):
                 # raises what the job raised

@@ -10,11 +10,11 @@ from rnn_imdb.sweeps.results import (
     Configuration,
     Job,
     best_in_words,
-    counted,
     duration,
     rank_configurations,
     short_names,
     shown,
+    tally,
     varied,
     write_csv,
 )
@@ -77,7 +77,7 @@ def _swept(jobs: Sequence[Job]) -> str:
 
 def _outcome(jobs: Sequence[Job]) -> str:
     """How many jobs came to which end, and what went wrong."""
-    text = f"{len(jobs)} job{'s' if len(jobs) > 1 else ''}: {counted(jobs)}."
+    text = f"{len(jobs)} job{'s' if len(jobs) > 1 else ''}: {tally(jobs)}."
     if any(job.metrics for job in jobs):
         text += f" The finished took {duration(sum(job.metrics.get('seconds', 0.0) for job in jobs))} in all."
     wrong = [job for job in jobs if job.status != "finished"]

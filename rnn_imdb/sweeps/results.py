@@ -70,9 +70,10 @@ class Job:
 
     @property
     def digest(self) -> str:
-        """The hash that its folder's name ends with, whatever its folder is called."""
+        """The hash of its options and reviews, with which its folder's name ends where a sweep made it."""
         config = {key: value for key, value in self.config.items() if key != REVIEWS}
-        return digest(config, self.config.get(REVIEWS)) if config else self.name[-8:]
+        # a job has no record of its reviews before they are read
+        return digest(config, self.config[REVIEWS]) if REVIEWS in self.config else self.name[-8:]
 
 
 def format_value(value: Any) -> str:
@@ -151,7 +152,7 @@ def best_in_words(settings: Sequence[Configuration], keys: Sequence[str]) -> str
     return f"Best by validation: {text} ({n} seed{'s' if n > 1 else ''})"
 
 
-def counted(jobs: Sequence[Job]) -> str:
+def tally(jobs: Sequence[Job]) -> str:
     """How many came to which end: ``12 finished, 2 running``."""
     counts = Counter(job.status for job in jobs)
     return ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
@@ -160,7 +161,7 @@ def counted(jobs: Sequence[Job]) -> str:
 def read_jobs(folder: Path, *, planned: bool = False) -> list[Job]:
     """The jobs of a sweep folder, sorted by name; a run folder is a sweep of one.
 
-    A job with the options and reviews of a finished one, whatever its folder is called, is counted once. One without a
+    A job with the options and reviews of a finished one, whatever its folder is called, is tally once. One without a
     record of its reviews, as earlier versions left it, gives way to one with a record that got as far.
 
     Args:
@@ -289,28 +290,29 @@ def varied(jobs: Sequence[Job]) -> list[str]:
     An option that only some optimizers have differs where those that have it differ. One that was not swept and follows
     from what was, as Adam's betas from ``optimizer=adam``, is left out.
     """
-    real = [job for job in jobs if job.config]
-    values: dict[str, list[Any]] = {}
-    for key in in_order(key for job in real for key in job.options):
-        some = key.startswith("optimizer.")
-        column = [
-            format_value(job.options[key]) if key in job.options else ... if some or job.status == "planned" else None
-            for job in real
-        ]
-        if len({*column} - {...}) > 1:
-            values[key] = column
-    names = {name for job in real for name in _swept(job.config)}
-    swept = {_GROUP_OPTIONS.get(name, name) for name in names}
+    jobs = [job for job in jobs if job.config]
+
+    def value(job: Job, key: str) -> Any:
+        if key in job.options:
+            return format_value(job.options[key])
+        # ... stands for what a job does not have, or not yet
+        later = job.status == "planned" or (key == REVIEWS and job.status != "finished")
+        return ... if later or key.startswith("optimizer.") else None
+
+    keys = in_order(key for job in jobs for key in job.options)
+    values = {key: [value(job, key) for job in jobs] for key in keys}
+    values = {key: column for key, column in values.items() if len({*column} - {...}) > 1}
+    swept = {_GROUP_OPTIONS.get(name, name) for job in jobs for name in _swept(job.config)}
     # where a group of another kind was swept, nobody knows what follows from it
-    if not swept or not swept <= {key for job in real for key in job.options}:
+    if not swept or not swept <= {*keys}:
         return list(values)
     leading = list(zip(*(values[key] for key in values if key in swept or key == "seed"), strict=True))
-    settings = len(set(leading))
-    return [
-        key
-        for key, column in values.items()
-        if key in swept or key == "seed" or len(set(zip(leading, column, strict=True))) > settings
-    ]
+
+    def follows(column: Sequence[Any]) -> bool:
+        known = {pair for pair in zip(leading, column, strict=True) if pair[1] is not ...}
+        return len({settings for settings, _ in known}) == len(known)
+
+    return [key for key, column in values.items() if key in swept or key == "seed" or not follows(column)]
 
 
 def _swept(config: Mapping[str, Any]) -> list[str]:

@@ -431,6 +431,15 @@ def test_options_that_follow_from_what_was_swept_are_left_out(tmp_path: Path) ->
             (run / "config.yaml").write_text(yaml.safe_dump(config | {"sweep": {"swept": ["optimizer"]}}))
     assert varied(read_jobs(tmp_path)) == ["optimizer.name", "optimizer.weight_decay"]
     assert leaderboard(read_jobs(tmp_path)).splitlines()[1].split()[0] in ("rmsprop", "adam", "sgd")
+    # jobs that have not begun, or not read their reviews, tell nothing else
+    for name in ("adam_0.0", "rmsprop_0.1"):
+        (tmp_path / name / "versions.json").write_text('{"reviews": "0123456789abcdef"}')
+    (tmp_path / "adam_0.1" / "metrics.json").unlink()
+    write_planned(tmp_path, {"0123abcd": ["optimizer=adam", "+seed=0"]})
+    (tmp_path / "sgd_0.0" / "config.yaml").unlink()
+    (tmp_path / "sgd_0.1" / "config.yaml").unlink()
+    (tmp_path / "rmsprop_0.0" / "config.yaml").unlink()
+    assert varied(read_jobs(tmp_path, planned=True)) == ["optimizer.name", "optimizer.weight_decay"]
     # an experiment sets any option, and is none itself
     for path in tmp_path.glob("*/config.yaml"):
         path.write_text(path.read_text().replace("- optimizer", "- optimizer\n  - experiment"))
@@ -479,7 +488,11 @@ def planned(tmp_path: Path) -> Path:
     """A sweep of four jobs, of which one is finished and one interrupted."""
     write_run(tmp_path / "first", 0.8, optimizer__name="adam")
     write_config(tmp_path / "second", seed=1, test=False)
+    (tmp_path / "first" / "versions.json").write_text('{"reviews": "0123456789abcdef"}')
+    # one that just began has its folder's name, and no record of its reviews
+    (tmp_path / "second").rename(tmp_path / "second-89abcdef")
     digests = {job.config["seed"]: job.digest for job in read_jobs(tmp_path)}
+    assert digests[1] == "89abcdef"
     jobs = {digests[0]: ["optimizer=adam", "seed=0"], digests[1]: ["optimizer=rmsprop", "seed=1"]}
     write_planned(tmp_path, jobs | {"0123abcd": ["optimizer=sgd", "seed=2"], "0123abce": ["optimizer=sgd", "+seed=3"]})
     return tmp_path
@@ -507,8 +520,8 @@ def test_a_plan_that_is_none_plans_nothing(content: str, planned: Path) -> None:
 
 
 def test_a_sweep_that_has_only_a_plan_is_reported(planned: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("first", "second"):
-        (planned / name / "config.yaml").unlink()
+    for path in planned.glob("*/config.yaml"):
+        path.unlink()
     main([str(planned)])
     assert "\njobs: 4 planned\n" in capsys.readouterr().out
 
@@ -524,7 +537,8 @@ def test_watch_ends_when_all_are_finished(
         (planned / "planned.json").unlink(missing_ok=True)
         looks.append(seconds)
         if len(looks) == 3:
-            write_run(planned / "second_again", 0.9, seed=1)
+            path = write_run(planned / "second_again", 0.9, seed=1) / "versions.json"
+            path.write_text('{"reviews": "0123456789abcdef"}')
 
     looks: list[float] = []
     monkeypatch.setattr("time.sleep", change)

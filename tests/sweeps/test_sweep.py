@@ -24,6 +24,7 @@ from rnn_imdb.config import names as choices
 from rnn_imdb.config.compose import conf_folder
 from rnn_imdb.sweeps import job
 from rnn_imdb.sweeps.command_line import prepare
+from rnn_imdb.sweeps.results import read_jobs
 
 pytestmark = pytest.mark.usefixtures("forked")
 
@@ -115,6 +116,13 @@ def test_job_folders_are_named_by_what_is_swept(swept: tuple[Path, list[str]]) -
     jobs = jobs_of(swept[0] / "experiments" / "runs" / "sweep")
     assert set(jobs) == {"state_dim-4", "state_dim-8"}
     assert all((job / "metrics.json").is_file() and (job / "output.txt").is_file() for job in jobs.values())
+
+
+def test_sweep_leaves_a_plan_by_the_hashes_of_its_jobs(swept: tuple[Path, list[str]]) -> None:
+    runs = swept[0] / "experiments" / "runs" / "sweep"
+    plan = json.loads((runs / "planned.json").read_text())
+    assert {job.digest: [f"model.state_dim={job.config['model.state_dim']}"] for job in read_jobs(runs)} == plan
+    assert len(plan) == 2
 
 
 def test_same_command_again_runs_only_what_is_new(
