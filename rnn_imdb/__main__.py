@@ -9,7 +9,7 @@ from rnn_imdb.common.errors import fail
 
 COMMANDS = {
     "train": "train a model, or with -m a sweep of them",
-    "evaluate": "score a checkpoint on reviews it was not trained on",
+    "evaluate": "score a checkpoint on test reviews, or another split",
     "predict": "say whether reviews are positive, and why",
     "report": "tables and plots of a sweep",
     "benchmark": "time the scan, or a training epoch, beside others",
@@ -23,7 +23,7 @@ A hand-built tanh RNN that classifies IMDB reviews, version {__version__}.
 Each shows its options with --help. Examples:
 
   rnn-imdb train model.readout=all seed=1
-  rnn-imdb predict latest 'A film to remember.'"""
+  rnn-imdb predict latest 'The acting is excellent and the story moved me.'"""
 
 
 @as_command()

@@ -1,4 +1,4 @@
-"""``python -m rnn_imdb.evaluate``: score a checkpoint on reviews it was not trained on."""
+"""``python -m rnn_imdb.evaluate``: score a checkpoint on test reviews, or another split."""
 
 from functools import partial
 

@@ -1,10 +1,13 @@
 """``python -m rnn_imdb.predict``: what a checkpoint says about any text, and how each word leads there."""
 
 import argparse
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rnn_imdb.common.console import as_command
+from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.runs import find_checkpoint
 from rnn_imdb.insight.inputs import check_picture, read_texts, refuse_paths
 
@@ -14,9 +17,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m rnn_imdb.predict",
         description="Say whether reviews are positive, with a model that rnn_imdb.train made.",
         epilog="Examples:\n"
-        "  python -m rnn_imdb.predict latest 'A film to remember.'\n"
+        "  python -m rnn_imdb.predict latest 'The acting is excellent and the story moved me.'\n"
+        "  python -m rnn_imdb.predict latest -i\n"
+        "  python -m rnn_imdb.predict RUN --sample 3\n"
         "  python -m rnn_imdb.predict RUN/checkpoints/last.ckpt --json < review.txt\n"
-        "  python -m rnn_imdb.predict RUN --explain 'Two hours I will never get back.'\n"
+        "  python -m rnn_imdb.predict RUN --explain 'A dull, predictable film, and a waste of time.'\n"
         "  python -m rnn_imdb.predict RUN --plot review.png --file review.txt",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -29,6 +34,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--file", action="append", default=[], metavar="F", help="a file that is one review; repeatable"
     )
+    parser.add_argument(
+        "--sample", type=int, metavar="N", help="N test reviews of the run's data, with their true class"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="another seed, other reviews; default: 0")
+    parser.add_argument("--root", metavar="PATH", help="where those lie: as data.root in a training")
+    parser.add_argument("-i", "--interactive", action="store_true", help="judge and explain each line that you type")
     parser.add_argument("--json", action="store_true", help="print a JSON list, for programs")
     parser.add_argument("--explain", action="store_true", help="show how each word leads to the decision")
     parser.add_argument(
@@ -41,16 +52,52 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     given = _parser().parse_intermixed_args(arguments)
     refuse_paths(given.text)
+    if given.sample is not None and (given.sample < 1 or given.seed < 0):
+        raise UserError(
+            f"--sample must be at least 1 and --seed at least 0, got {given.sample} and {given.seed}", exit_code=2
+        )
+    several = [bool(given.text or given.file), given.sample is not None, given.interactive]
+    if sum(several) > 1 or (given.interactive and (given.json or given.plot)):
+        raise UserError(
+            "reviews are texts and files, or those of --sample, or what is typed with -i (without --json and --plot): "
+            "leave the others out",
+            exit_code=2,
+        )
     if given.plot:
-        check_picture(given.plot, len(given.text) + len(given.file))
+        check_picture(given.plot, given.sample or len(given.text) + len(given.file))
     # torch takes seconds to import, and a mistyped path should not wait for it
     path = find_checkpoint(given.checkpoint)
-    from rnn_imdb.insight.prediction import describe
+    from rnn_imdb.insight.prediction import describe, sampled
     from rnn_imdb.training.checkpoint import open_checkpoint
 
     checkpoint = open_checkpoint(path)
-    texts = read_texts(given.text, given.file)
-    print(describe(checkpoint, texts, as_json=given.json, explained=given.explain, picture=given.plot))
+    if given.interactive:
+        _talk(lambda text: describe(checkpoint, [text], explained=True))
+        return
+    labels: Sequence[int] = ()
+    if given.sample:
+        texts, labels, _ = zip(*sampled(checkpoint, given.sample, seed=given.seed, root=given.root), strict=True)
+    else:
+        texts = read_texts(given.text, given.file)
+    shown = {"as_json": given.json, "explained": given.explain, "picture": given.plot, "labels": labels}
+    print(describe(checkpoint, texts, **shown))
+
+
+def _talk(answer: Callable[[str], str]) -> None:
+    """Answer each line of standard input until it ends; in a terminal, the arrow keys bring lines back."""
+    import readline  # noqa: F401 input uses it
+
+    prompt = "> " if sys.stdin.isatty() else ""
+    if prompt:
+        print("type a review a line; Ctrl-D ends")
+    with suppress(EOFError):
+        while True:
+            text = input(prompt)
+            try:
+                print(answer(text) if text.strip() else "", flush=True)
+            except UserError as error:
+                print(f"error: {error}", file=sys.stderr)
+    print(end="\n" if prompt else "")
 
 
 if __name__ == "__main__":

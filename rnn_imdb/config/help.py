@@ -29,7 +29,8 @@ epoch beside the same module with torch.nn.RNN, and Keras. Examples:
     "evaluate": """\
 usage: python -m rnn_imdb.evaluate [checkpoint=]RUN [KEY=VALUE ...]
 
-Score a checkpoint on reviews it was not trained on. Examples:
+Score a checkpoint on test or validation reviews, none of which it may have been
+trained on, or, with split=train, on those of its training. Examples:
 
   python -m rnn_imdb.evaluate latest
   python -m rnn_imdb.evaluate checkpoint=RUN/checkpoints/last.ckpt \\

@@ -103,7 +103,7 @@ class AclImdbReviews:
 
     Args:
         root: a folder that holds ``aclImdb/``, the ``aclImdb`` folder itself (or one of its halves), a ``.tar.gz``
-            archive of it, or a folder, empty or still to be made, into which the official archive is downloaded;
+            archive of it, or an empty folder, into which the official archive is downloaded;
             default: the environment variable IMDB_ROOT, else ``data/``.
         reviews_per_class: how many reviews each of the four folders must hold.
 
@@ -116,7 +116,8 @@ class AclImdbReviews:
     fractions = {"train": {"train": 0.8, "validation": 0.2}, "test": {"test": 1.0}}
 
     def __init__(self, root: str | Path | None = None, reviews_per_class: int = 12_500) -> None:
-        self.root = expand(root or os.environ.get("IMDB_ROOT") or "data")
+        self._named = root or os.environ.get("IMDB_ROOT")
+        self.root = expand(self._named or "data")
         self.reviews_per_class = reviews_per_class
         self._fingerprint: str | None = None
 
@@ -168,11 +169,11 @@ class AclImdbReviews:
         if root.is_file():
             return root
         if not root.is_dir():
-            # a new folder is made, but not for a mistyped path
-            if os.path.lexists(root) or root.suffix or not root.absolute().parent.is_dir():
+            # none is made for a path that may be mistyped
+            if self._named or os.path.lexists(root):
                 raise UserError(
-                    f"data.root must be a folder or an archive, or a new folder in one that exists, got {root}: "
-                    "correct the path"
+                    f"data.root must be a folder or an archive that exists, got {root}: correct the path; to download "
+                    "the reviews, make that folder, or give neither data.root nor IMDB_ROOT for data/"
                 )
             return None
         whole = root.resolve()

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,18 @@ import torch
 
 from rnn_imdb.common.console import one_line, shows_colours
 from rnn_imdb.common.errors import UserError
+from rnn_imdb.data.sources import Review
+from rnn_imdb.data.splits import review_ids, split_reviews
 from rnn_imdb.data.text import PAD_INDEX, tokenize, words_at
 from rnn_imdb.insight.explanation import Explanation, explain
 from rnn_imdb.insight.explanation_plot import write_plot
 from rnn_imdb.insight.explanation_text import coloured_text, plain_text
 from rnn_imdb.training.announce import chosen_scan
 from rnn_imdb.training.checkpoint import Checkpoint
+from rnn_imdb.training.evaluation import data_settings, refuse_seen
+from rnn_imdb.training.trainer import build_data
+
+CLASSES = ("negative", "positive")
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ def predict(checkpoint: Checkpoint, texts: Sequence[str], *, explained: bool = F
         probability = logit.sigmoid().item()
         predictions.append(
             Prediction(
-                label="positive" if probability > 0.5 else "negative",
+                label=CLASSES[probability > 0.5],
                 probability=probability,
                 words=len(words),
                 known_words=vocabulary.count_known(words),
@@ -76,12 +83,33 @@ def predict(checkpoint: Checkpoint, texts: Sequence[str], *, explained: bool = F
     return predictions
 
 
+def sampled(checkpoint: Checkpoint, count: int, *, seed: int, root: str | None) -> list[Review]:
+    """``count`` test reviews, drawn by ``seed``, of the data, in ``root``, of the run that left ``checkpoint``.
+
+    Raises:
+        UserError: they cannot be read, or the checkpoint was trained on one.
+    """
+    data = build_data(data_settings(checkpoint.config["data"], {"root": root} if root else {}))
+    found, how = data.source.read(), data.encoding
+    members = split_reviews(found, data.source.fractions, how.split_seed, by=how.split_by)["test"]
+    chosen = np.random.default_rng(seed).choice(members, min(count, len(members)), replace=False)
+    reviews = [found[position] for position in chosen]
+    refuse_seen(checkpoint, review_ids(reviews), "test")
+    return reviews
+
+
 def describe(
-    checkpoint: Checkpoint, texts: Sequence[str], *, as_json: bool, explained: bool, picture: Path | None
+    checkpoint: Checkpoint,
+    texts: Sequence[str],
+    *,
+    as_json: bool = False,
+    explained: bool = False,
+    picture: Path | None = None,
+    labels: Sequence[int] = (),
 ) -> str:
     """Predictions for ``texts`` as JSON, or a line for each, with its explanation below it where ``explained``.
 
-    The explanation of a single text is drawn into ``picture`` where one is given.
+    The explanation of a single text is drawn into ``picture`` where one is given; true ``labels`` stand beside.
 
     Raises:
         UserError: as of :func:`predict`, or the picture cannot be written.
@@ -92,16 +120,23 @@ def describe(
         assert prediction.explanation is not None
         title = f"{prediction.label}, P(positive) = {prediction.probability:.1%}:  {text}"
         write_plot(prediction.explanation, title, picture)
+    truths = [CLASSES[label] for label in labels] or [None] * len(texts)
+    pairs = list(zip(predictions, truths, strict=True))
     if as_json:
-        return json.dumps([prediction.as_dict() for prediction in predictions], indent=2)
+        return json.dumps([each.as_dict() | ({"truth": truth} if truth else {}) for each, truth in pairs], indent=2)
     columns = max(shutil.get_terminal_size().columns, 60)
     parts = []
-    for prediction, text in zip(predictions, texts, strict=True):
+    for (prediction, truth), text in zip(pairs, texts, strict=True):
         known = f"{prediction.known_words:,} of {prediction.words:,} words known"
-        line = f"{prediction.label}  {prediction.probability:6.1%}  {known}  "
-        parts.append((line + one_line(text, columns - len(line))).rstrip())
+        line = f"{prediction.label}  {prediction.probability:6.1%}  {f'in truth {truth}  ' if truth else ''}{known}  "
+        # of a review that nobody knows yet, more is shown
+        below = textwrap.fill(one_line(text, 4 * columns), columns, initial_indent="  ", subsequent_indent="  ")
+        parts.append(line.rstrip() if truth else (line + one_line(text, columns - len(line))).rstrip())
+        parts += [below] if truth and not explained else []
         if explained and (found := prediction.explanation):
             parts += [coloured_text(found, columns) if shows_colours(sys.stdout) else plain_text(found), ""]
+    if labels:
+        parts.append(f"{sum(prediction.label == truth for prediction, truth in pairs)} of {len(labels)} right")
     if picture:
         parts.append(f"wrote {picture}")
     return "\n".join(parts).rstrip("\n")

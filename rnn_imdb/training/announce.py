@@ -106,6 +106,6 @@ def next_steps(folder: Path, root: str | None) -> str:
             f"curves    tensorboard --logdir {quote(str(run.parent))}",
             f"          {LINK}",
             f"evaluate  python -m rnn_imdb.evaluate {name}{where}",
-            f"predict   python -m rnn_imdb.predict {name} 'A film to remember.'",
+            f"predict   python -m rnn_imdb.predict {name} -i",
         )
     )

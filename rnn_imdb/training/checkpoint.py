@@ -41,6 +41,8 @@ def load(path: Path) -> Any:
             _verify(file, path.stat().st_size)
             file.seek(0)
             return torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{path} must be readable, but it is not ({error.strerror}): give access to it") from error
     except Exception as error:
         # torch and zipfile raise whatever the bytes lead them to
         reason = (str(error) or type(error).__name__).splitlines()[0]

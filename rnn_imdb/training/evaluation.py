@@ -1,4 +1,4 @@
-"""Score a checkpoint on reviews that it was not trained on."""
+"""Score a checkpoint on a split of reviews."""
 
 import json
 import os
@@ -42,22 +42,16 @@ def evaluate(
         of the split in place of ``test``.
 
     Raises:
-        UserError: the checkpoint cannot be used, or it was trained on some of the reviews of a split that is not
-            ``train``.
+        UserError: the checkpoint cannot be used, or was trained on reviews of this split, which is not ``train``.
     """
     opened = open_checkpoint(checkpoint)
     environment.start(opened.config["seed"])
-    settings = _data_settings(opened.config["data"], data or {})
+    settings = data_settings(opened.config["data"], data or {})
     _check_length(opened, settings)
     module = SentimentModule(opened.classifier())
     reviews = build_data(settings, vocabulary=opened.vocabulary)
     if split != "train":
-        ids = reviews.split(split).ids
-        if seen := np.isin(ids, opened.training_ids).sum():
-            raise UserError(
-                f"a checkpoint is scored on reviews it was not trained on, but {opened.path} was trained on {seen:,} "
-                f"of the {len(ids):,} reviews of this {split} split: choose other data, or split=train for just that"
-            )
+        refuse_seen(opened, reviews.split(split).ids, split)
     with refusals(*REFUSALS):
         trainer = L.Trainer(
             accelerator=accelerator,
@@ -90,7 +84,16 @@ def evaluate(
     return metrics
 
 
-def _data_settings(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def refuse_seen(opened: Checkpoint, ids: np.ndarray, split: str) -> None:
+    """Raise UserError where a checkpoint was trained on reviews ``ids`` of a split that is not ``train``."""
+    if seen := np.isin(ids, opened.training_ids).sum():
+        raise UserError(
+            f"{split} reviews must be none that a checkpoint was trained on, but {opened.path} was trained on {seen:,} "
+            f"of these {len(ids):,}: choose other data, or split=train, which scores reviews of the training"
+        )
+
+
+def data_settings(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of the training, but for those that are ``given`` or belong to the machine that trained."""
     settings = dict(trained) | {"root": None, "cache_dir": None}
     if given.get("source", trained["source"]) != trained["source"]:
@@ -98,7 +101,7 @@ def _data_settings(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dict
     elif trained["source"] == "aclimdb" and trained["root"] and not (given.get("root") or os.environ.get("IMDB_ROOT")):
         raise UserError(
             "data.root must be given where a training had one, for a path belongs to a machine and no checkpoint "
-            f"chooses it: add data.root=PATH, which was {trained['root']!r}",
+            f"chooses it: add data.root=PATH (in predict --root PATH), which was {trained['root']!r}",
             exit_code=2,
         )
     if {"first_words", "last_words"} & set(given):

@@ -17,6 +17,7 @@ from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import CONFIG, GROWING, LAST, refuse_links
 from rnn_imdb.evaluate import main as evaluate
 from rnn_imdb.training import resume
+from rnn_imdb.training.checkpoint import open_checkpoint
 
 READ_ANYTHING = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 Closed = Callable[..., None]
@@ -110,3 +111,10 @@ def test_auto_starts_nothing_anew_where_it_may_not_look(tmp_path: Path, closed: 
     closed(tmp_path / "runs", 0o300)
     with pytest.raises(UserError, match=r"that may be read, but .*runs is not \(Permission denied\): give access"):
         resume.find(compose("train", "resume=auto"), tmp_path / "runs")
+
+
+def test_checkpoint_that_may_not_be_read_is_told_so(tmp_path: Path, closed: Closed) -> None:
+    (tmp_path / "run.ckpt").touch()
+    closed(tmp_path / "run.ckpt")
+    with pytest.raises(UserError, match=r"run\.ckpt must be readable, but it is not \(Permission denied\): give"):
+        open_checkpoint(tmp_path / "run.ckpt")

@@ -492,7 +492,7 @@ def test_commands_refuse_in_a_line_and_leave_nothing(
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["data=aclimdb", "data.root=nosuch.tar.gz"], "data.root must be a folder or an archive, or a new folder"),
+        (["data=aclimdb", "data.root=nosuch.tar.gz"], "data.root must be a folder or an archive that exists"),
         (["hydra.run.dir=/proc/nope"], "files and folders must be readable and writable, but /proc/nope is not"),
         ([f"hydra.run.dir={300 * 'x'}"], "xxx is not (File name too long): make room or give access there"),
         (["-m", "hydra.sweep.dir=/proc/nope"], "files and folders must be readable and writable, but /proc/nope is"),

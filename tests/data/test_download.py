@@ -166,19 +166,28 @@ def mirror(server: Server, small_archive: Path, monkeypatch: pytest.MonkeyPatch)
     return server
 
 
-def test_reviews_are_downloaded_once_into_an_empty_root(mirror: Server, small_archive: Path, tmp_path: Path) -> None:
-    root = tmp_path / "data"
+@pytest.mark.parametrize("named", [True, False])
+def test_reviews_are_downloaded_once_into_an_empty_folder_or_a_new_one_that_nobody_named(
+    mirror: Server, small_archive: Path, named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("IMDB_ROOT", raising=False)
+    root = tmp_path / "data" if named else None
+    if root:
+        root.mkdir()
     for _ in range(2):
         assert AclImdbReviews(root, 40).read() == AclImdbReviews(small_archive, 40).read()
     assert mirror.requests == ["good"]
-    assert [entry.name for entry in root.iterdir()] == ["aclImdb_v1.tar.gz"]
+    assert [entry.name for entry in (tmp_path / "data").iterdir()] == ["aclImdb_v1.tar.gz"]
 
 
 def test_a_failed_download_is_tried_again(mirror: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reviews = AclImdbReviews(tmp_path / "data", 40)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("IMDB_ROOT", raising=False)
+    reviews = AclImdbReviews(None, 40)
     monkeypatch.setattr(AclImdbReviews, "URL", mirror.url("cut"))
     with pytest.raises(UserError, match=r"could not be downloaded to .*data/aclImdb_v1"):
         reviews.read()
-    assert list(tmp_path.iterdir()) == [], "a mistyped folder is not made"
+    assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(AclImdbReviews, "URL", mirror.url("good"))
     assert len(reviews.read()) == 160

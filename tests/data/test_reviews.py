@@ -119,10 +119,10 @@ def test_a_folder_of_other_things_is_no_place_to_download_to(tmp_path: Path, mon
         found = ", ".join(sorted(names)[:5]) + (", …" if len(names) > 5 else "")
         with pytest.raises(UserError, match=rf"must hold aclImdb/ .*but .*{names[0]} does not \(found: {found}\)"):
             read(folder)
-    mistyped = tmp_path / "dta" / "imdb"
-    with pytest.raises(UserError, match=r"a new folder in one that exists, got .*dta/imdb"):
-        read(mistyped)
-    assert not mistyped.parent.exists()
+    for mistyped in (tmp_path / "dta", tmp_path / "dta" / "imdb"):
+        with pytest.raises(UserError, match=rf"that exists, got {mistyped}: correct the path; to download .* make"):
+            read(mistyped)
+    assert not (tmp_path / "dta").exists()
 
 
 @pytest.mark.parametrize("kind", ["fifo", "loose link", "loop"])
@@ -175,7 +175,7 @@ def test_what_the_embedded_reviews_do_not_have_is_refused(
 
 @pytest.mark.parametrize("name", ["aclImdb_v1.tar.gz", "reviews.tgz", "IMDB.csv"])
 def test_a_missing_archive_is_reported_and_not_downloaded(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=rf"must be a folder or an archive, .*, got .*{name}: correct the path"):
+    with pytest.raises(UserError, match=rf"must be a folder or an archive that exists, got .*{name}: correct the path"):
         read(tmp_path / name)
 
 

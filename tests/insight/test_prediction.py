@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import math
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ import pytest
 import torch
 
 from rnn_imdb import predict as predict_command
+from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import BEST
+from rnn_imdb.data.sources import AclImdbReviews
 from rnn_imdb.insight.inputs import decode
-from rnn_imdb.insight.prediction import predict
+from rnn_imdb.insight.prediction import predict, sampled
 from rnn_imdb.training.checkpoint import open_checkpoint
+from rnn_imdb.training.evaluation import refuse_seen
 from rnn_imdb.training.trainer import build_data
 
 pytestmark = pytest.mark.usefixtures("places")
@@ -145,3 +149,52 @@ def test_missing_file_is_a_clear_error(trained: Path, capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit, match="2"):
         predict_command.main([str(trained), "--file", "nowhere.txt"])
     assert "must be readable, got nowhere.txt (No such file" in capsys.readouterr().err
+
+
+def test_sample_is_of_the_test_reviews_with_their_class(
+    trained: Path, small_archive: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = open_checkpoint(trained)
+    every = sampled(opened, 999, seed=0, root=None)
+    tested = {review.text: review.label for review in AclImdbReviews(small_archive, 40).read() if review.half == "test"}
+    assert {review.text: review.label for review in every} == tested
+    predict_command.main([str(trained), "--sample", "80", "--json"])
+    answers = json.loads(capsys.readouterr().out)
+    right = [answer["label"] == answer["truth"] for answer in answers]
+    assert [answer["truth"] for answer in answers] == [("negative", "positive")[review.label] for review in every]
+    accuracy = json.loads((trained / "metrics.json").read_text())["test/accuracy"]
+    assert sum(right) / 80 == pytest.approx(accuracy)
+    predict_command.main([str(trained), "--sample", "80"])
+    assert capsys.readouterr().out.endswith(f"\n{sum(right)} of 80 right\n")
+    first, second = (sampled(opened, 2, seed=seed, root=str(small_archive)) for seed in (1, 2))
+    assert first != second
+    assert first == sampled(opened, 2, seed=1, root=None)
+    monkeypatch.delenv("IMDB_ROOT")
+    with pytest.raises(SystemExit, match="2"):
+        predict_command.main([str(trained), "--sample", "1"])
+    assert "in predict --root PATH" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"test reviews must be none that .* was trained on 2 of these 2: choose other"):
+        refuse_seen(opened, opened.training_ids[:2], "test")
+
+
+def test_each_line_that_is_typed_is_judged_and_explained(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO('a superb film\n\n""\nawful and dull\n'))
+    predict_command.main([str(trained), "-i"])
+    printed = capsys.readouterr()
+    judged = [line.split()[0] for line in printed.out.splitlines() if "words known" in line]
+    assert judged == ["positive", "negative"]
+    assert printed.out.count("superb") == 2
+    assert printed.err.count("error: a text must have at least one word") == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["-i", "a film"], ["-i", "--json"], ["--sample", "1", "a film"], ["--sample", "0"], ["--sample", "1", "-i"]],
+    ids=" ".join,
+)
+def test_reviews_come_from_one_place(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        predict_command.main(["nowhere", *options])
+    assert re.search("reviews are texts and files, or|--sample must be at least 1", capsys.readouterr().err)

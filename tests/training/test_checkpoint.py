@@ -73,7 +73,7 @@ def test_evaluation_as_a_command(trained: Path, command: Any, tmp_path: Path) ->
 
 
 def test_scoring_training_reviews_is_refused_unless_asked_for(trained: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"was trained on \d+ of the 16 reviews of this validation split"):
+    with pytest.raises(UserError, match=r"validation reviews must be none .* was trained on \d+ of these 16: "):
         evaluate(trained, split="validation", data={"split_seed": 1})
     scored = evaluate(trained, split="train", data={"split_seed": 1}, output=str(tmp_path / "train.json"))
     assert scored["train/accuracy"] > 0.5

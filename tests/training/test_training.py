@@ -117,7 +117,7 @@ def test_lines_of_a_run_fit_a_terminal(
     lines = capsys.readouterr().out.splitlines()
     # a path is never broken
     assert [line for line in lines if len(line) > 80] in ([], [f"          data.root={small_data['root']}"])
-    assert "predict   python -m rnn_imdb.predict 2026-11-25_14-03-07 'A film to remember.'" in lines
+    assert "predict   python -m rnn_imdb.predict 2026-11-25_14-03-07 -i" in lines
     assert "1 thread on cpu" in "".join(lines)
 
 
