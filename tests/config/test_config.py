@@ -27,7 +27,7 @@ from rnn_imdb.train import in_short
 CONF = conf_folder()
 TRAIN_GROUPS = [path for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name not in ("base", "evaluate")]
 EVALUATE_GROUPS = sorted((CONF / "evaluate" / "data").glob("*.yaml"))
-LAUNCHERS = sorted((CONF / "hydra" / "launcher").glob("*.yaml"))
+HYDRA = sorted((CONF / "hydra").rglob("*.yaml"))
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 Called = Callable[..., tuple[Any, str, str]]
 
@@ -82,14 +82,14 @@ def test_every_option_of_evaluate_composes(path: Path) -> None:
     assert composed("evaluate", "checkpoint=run", group_and_option(path)).data.source == own["source"]
 
 
-@pytest.mark.parametrize("path", LAUNCHERS, ids=lambda path: path.stem)
-def test_every_launcher_composes(path: Path) -> None:
-    assert composed("train", f"hydra/launcher={path.stem}").sweep.name == "sweep"
+@pytest.mark.parametrize("path", HYDRA, ids=lambda path: path.stem)
+def test_every_launcher_and_sweeper_composes(path: Path) -> None:
+    assert composed("train", f"hydra/{path.parent.name}={path.stem}").sweep.name == "sweep"
 
 
 def test_every_file_is_composed_by_a_test() -> None:
     main = {CONF / "train.yaml", CONF / "benchmark.yaml", CONF / "evaluate" / "evaluate.yaml"}
-    tested = {*TRAIN_GROUPS, *EVALUATE_GROUPS, *LAUNCHERS, *main}
+    tested = {*TRAIN_GROUPS, *EVALUATE_GROUPS, *HYDRA, *main}
     # part of both files of the group data
     assert set(CONF.rglob("*.yaml")) - tested == {CONF / "base" / "data.yaml"}
 
