@@ -85,13 +85,13 @@ def scan_vectors(
     """
     (B, T, E), H = _sizes("inputs", inputs), len(A)
     _check(inputs, A=(A, H, H + E), bias=(bias, H), initial_state=(initial_state, B, H), mask=(mask, B, T))
+    backend = choose_backend(backend, Case(inputs.device, inputs.dtype, H, mask is not None, linear))
+    if backend == "cpu":
+        return fused.scan(inputs, A, initial_state, mask, bias, only_last=only_last)
     if initial_state is None:
         initial_state = inputs.new_zeros(B, H)
-    backend = choose_backend(backend, Case(inputs.device, inputs.dtype, H, mask is not None, linear))
     # of one split, since autograd would pad and add up the gradients of two slices
     weight, input_weight = A.split([H, E], dim=1)
-    if backend == "cpu":
-        return fused.scan(inputs, weight, initial_state, mask, input_weight, bias, only_last=only_last)
     # under autocast the product may come in a shorter dtype than the recurrence runs in
     projected = project_inputs(inputs, input_weight, bias).to(inputs.dtype)
     return tanh_scan(projected, weight, initial_state, mask, backend, linear=linear, only_last=only_last)
@@ -129,8 +129,7 @@ def scan_tokens(
     if backend != "cpu":
         inputs = lookup(embedding, tokens)
         return scan_vectors(inputs, A, bias, None, mask, backend, linear=linear, only_last=only_last)
-    weight, input_weight = A.split([H, E], dim=1)
-    return fused.scan_tokens(tokens, embedding, weight, input_weight, bias, mask, padding_index, only_last=only_last)
+    return fused.scan_tokens(tokens, embedding, A, bias, mask, padding_index, only_last=only_last)
 
 
 def _sizes(name: str, x: Tensor) -> torch.Size:

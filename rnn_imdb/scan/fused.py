@@ -39,124 +39,90 @@ def _scatter_add(rows: Tensor, numbers: Tensor, shape: tuple[int, int], mask: Te
     return table
 
 
-def _linear(x: Tensor, matrix: Tensor, bias: Tensor | None = None, *, in_place: bool = False) -> Tensor:
-    """y = x M^T + b; where `in_place`, in the memory of x if it is as large."""
-    y = x if in_place and x.shape[1] == len(matrix) else x.new_empty(len(x), len(matrix))
-    native.call("linear", (*x.shape, len(matrix)), x, matrix, bias, y)
-    return y
-
-
-def _weight_gradient(left: Tensor, right: Tensor, initial: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-    """The sum of left_n right_n^T over all steps n, (R, T), of a scan of right_{n-1}, h_0 being `initial`."""
-    R, T, _ = left.shape
-    gradient = left.new_empty(left.shape[-1], right.shape[-1])
-    native.call("weight_gradient", (R, T, *gradient.shape), left, right, initial, mask, gradient)
-    return gradient
-
-
 class _Recurrence(torch.autograd.Function):
-    """p = W_x x + b and its scan; without W_x the inputs are p, without W the result is p. Backward,
+    """The scan of W over p = W_x x + b, where A = [W W_x], or over the inputs themselves, where A = W. Backward,
 
         dp_w = sum of delta_n        dx = dp W_x,   dW_x = dp^T x,   db = sum of dp_w
 
     with n over the steps that read x_w; delta, dW and dh_0 are derived in scan.c.
 
-    The inputs are vectors, one for each step, or with `words` an embedding, of which these are read; `positions`
-    (R, T) then says which of the words at which step. `shared` says that the last of the R rows is no row of the
-    batch, but that of the states over leading padding.
+    The inputs are vectors, one for each step, or with `tokens` an embedding, of which these are read.
     """
 
     @staticmethod
-    def forward(ctx, inputs, input_weight, bias, weight, initial_state, words, positions, mask, shared, only_last):
-        E = inputs.shape[-1]
-        H = E if input_weight is None else len(input_weight)
-        x = inputs.reshape(-1, E) if words is None else inputs.index_select(0, words)
-        projected = x = _pad(x, -1).contiguous()
-        if input_weight is not None:
-            input_weight = _pad(input_weight, -1, -2)
-            projected = _linear(x, input_weight, None if bias is None else _pad(bias.contiguous(), -1))
-        states = None
-        if weight is not None:
-            weight, initial_state = _pad(weight, -1, -2), _pad(initial_state, -1).contiguous()
-            mask = None if mask is None else mask.contiguous()
-            R, W = initial_state.shape
-            T = (inputs if positions is None else positions).shape[1]
-            # where no other step and no caller reads p, the states take its place
-            own = positions is None and input_weight is not None
-            states = projected.view(R, T, W) if own else x.new_empty(R, T, W)
-            sizes = R, T, W, H, len(projected), shared, only_last
-            native.call("tanh_scan_forward", sizes, projected, positions, weight, initial_state, mask, states)
-        ctx.save_for_backward(
-            None if input_weight is None else x, input_weight, weight, initial_state, words, positions, mask, states
-        )
-        ctx.inputs_shape, ctx.H, ctx.rows, ctx.shared = inputs.shape, H, len(x), shared
-        if states is None:
-            return projected[:, :H].reshape(*inputs.shape[:-1], H)
-        states = states[: len(states) - shared, :, :H]
+    def forward(ctx, inputs, A, bias, initial_state, tokens, mask, padding_index, only_last):
+        (B, T), H = (inputs if tokens is None else tokens).shape[:2], len(A)
+        ctx.inputs_shape, ctx.H = inputs.shape, H
+        x, weight = _pad(inputs, -1).contiguous(), _pad(A[:, :H], -1, -2)
+        input_weight = _pad(A[:, H:], -1, -2) if A.shape[1] > H else None
+        bias = None if bias is None else _pad(bias.contiguous(), -1)
+        E, W = x.shape[-1], len(weight)
+        V = x.numel() // E
+        R, found = B, (None, None, None, None)
+        if tokens is not None:
+            # one more, in which the states over leading padding are computed for all
+            R += 1
+            numbers = tokens.new_empty(R * T + min(B * T, V) + 2)
+            positions, words, counts = numbers.split([R * T, min(B * T, V), 2])
+            found = words, positions, tokens.new_empty(R * T, dtype=torch.bool), counts
+        initial_state = x.new_zeros(R, W) if initial_state is None else _pad(initial_state, -1).contiguous()
+        mask = None if mask is None else mask.contiguous()
+        states = x.new_empty(R, T, W)
+        sizes = B, R, T, E, W, H, only_last, padding_index, V
+        arrays = x, tokens, input_weight, bias, weight, initial_state, mask, *found, states
+        native.call("recurrence_forward", sizes, *arrays)
+        ctx.save_for_backward(x, tokens, input_weight, weight, initial_state, mask, *found, states)
+        states = states[:B, :, :H]
         return states[:, -1:].clone() if only_last else states
 
     @staticmethod
     @once_differentiable  # which types ctx as positional only
     def backward(ctx, gradient):  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, input_weight, weight, initial_state, words, positions, mask, states = ctx.saved_tensors
-        wants_inputs, wants_input_weight, wants_bias, wants_weight, *_ = ctx.needs_input_grad
-        E, H = ctx.inputs_shape[-1], ctx.H
-        d_inputs = d_input_weight = d_weight = d_initial = None
+        x, tokens, input_weight, _, initial_state, *_, states = ctx.saved_tensors
+        wants_inputs, wants_A, wants_bias, wants_initial, *_ = ctx.needs_input_grad
+        (R, T, W), E, H = states.shape, x.shape[-1], ctx.H
         gradient = _pad(gradient, -1).contiguous()
-        W = gradient.shape[-1]
-        if weight is None:
-            d_projected = gradient.view(-1, W)
-        else:
-            R, T, _ = states.shape
-            delta, d_initial = torch.empty_like(states), torch.empty_like(initial_state)
-            sizes = R, T, W, H, gradient.shape[1], ctx.shared
-            native.call("tanh_scan_backward", sizes, gradient, weight, states, mask, delta, d_initial)
-            d_initial = d_initial[:, :H]
-            if wants_weight:
-                d_weight = _weight_gradient(delta, states, initial_state, mask)[:H, :H]
-            d_projected = delta.view(-1, W)
-            if positions is not None:
-                d_projected = _scatter_add(d_projected, positions, (ctx.rows, W), mask)
-            if W > H:
-                # infinite inputs made NaN of the padding, and a product with zeros would spread it
-                d_projected[:, H:] = 0
-        d_bias = d_projected.sum(0)[:H] if wants_bias else None
-        if wants_input_weight:
-            d_input_weight = _weight_gradient(d_projected[None], x[None])[:H, :E]
+        delta, d_initial = torch.empty_like(states), torch.empty_like(initial_state)
+        d_inputs = d_weight = d_input_weight = d_A = None
         if wants_inputs:
-            d_x = d_projected
-            if input_weight is not None:
-                # without a scan, d_projected may be the caller's
-                d_x = _linear(d_x, input_weight.T, in_place=weight is not None)
-            d_x = d_x[:, :E]
-            d_inputs = d_x.reshape(ctx.inputs_shape) if words is None else _scatter_add(d_x, words, ctx.inputs_shape)
-        return d_inputs, d_input_weight, d_bias, d_weight, d_initial, None, None, None, None, None
+            d_inputs = delta if tokens is None and E == W else torch.empty_like(x)
+        if wants_A:
+            d_weight, d_input_weight = x.new_empty(W, W), None if input_weight is None else x.new_empty(W, E)
+        d_bias = x.new_empty(W) if wants_bias else None
+        sizes = len(gradient), R, T, E, W, H, gradient.shape[1], x.numel() // E
+        results = delta, d_inputs, d_input_weight, d_bias, d_weight, d_initial
+        native.call("recurrence_backward", sizes, gradient, *ctx.saved_tensors, *results)
+        E = ctx.inputs_shape[-1]
+        if d_weight is not None:
+            d_A = d_weight[:H, :H]
+            d_A = d_A if d_input_weight is None else torch.cat([d_A, d_input_weight[:H, :E]], dim=1)
+        d_inputs = None if d_inputs is None else d_inputs.view_as(x)[..., :E]
+        d_bias = None if d_bias is None else d_bias[:H]
+        return d_inputs, d_A, d_bias, d_initial[:, :H] if wants_initial else None, None, None, None, None
 
 
 def scan(
     inputs: Float[Tensor, "batch time embedding"],
-    weight: Float[Tensor, "state state"],
-    initial_state: Float[Tensor, "batch state"],
+    A: Float[Tensor, "state columns"],
+    initial_state: Float[Tensor, "batch state"] | None,
     mask: Bool[Tensor, "batch time"] | None = None,
-    input_weight: Float[Tensor, "state embedding"] | None = None,
     bias: Float[Tensor, " state"] | None = None,
     *,
     only_last: bool = False,
 ) -> Float[Tensor, "batch steps state"]:
     """h_t = tanh(p_t + W h_{t-1}) where the mask is true, h_{t-1} elsewhere; h_T alone, (B, 1, H), with `only_last`.
 
-    p_t = W_x x_t + b, or the inputs themselves without an `input_weight`. Any B, T, H, E ≥ 1, fast where H and E are
-    multiples of 16; nothing is computed for masked steps. Matrices may be strided. Differentiable once, in all but the
-    mask. Shapes, dtypes and devices are the caller's to check.
+    p_t = W_x x_t + b where A is W beside W_x, the inputs themselves where it is W; h_0 = 0 without an initial state.
+    Any B, T, H, E ≥ 1, fast where H and E are multiples of 16; nothing is computed for masked steps. Matrices may be
+    strided. Differentiable once, in all but the mask. Shapes, dtypes and devices are the caller's to check.
     """
-    return _Recurrence.apply(inputs, input_weight, bias, weight, initial_state, None, None, mask, False, only_last)
+    return _Recurrence.apply(inputs, A, bias, initial_state, None, mask, 0, only_last)
 
 
 def scan_tokens(
     tokens: Int[Tensor, "batch time"],
     embedding: Float[Tensor, "vocabulary embedding"],
-    weight: Float[Tensor, "state state"],
-    input_weight: Float[Tensor, "state embedding"],
+    A: Float[Tensor, "state state_and_embedding"],
     bias: Float[Tensor, " state"] | None,
     mask: Bool[Tensor, "batch time"] | None,
     padding_index: int,
@@ -164,22 +130,39 @@ def scan_tokens(
     only_last: bool = False,
 ) -> Float[Tensor, "batch steps state"]:
     """``scan`` of x_t = embedding[token_t] from h_0 = 0. IndexError where a token is outside the vocabulary."""
-    (B, T), V = tokens.shape, len(embedding)
     tokens = tokens.long().contiguous()
-    count, positions = tokens.new_empty(1), tokens.new_empty(B + 1, T)
-    words = tokens.new_empty(min(B * T, V))
-    native.call("unique_tokens", (B, T, V), tokens, positions, words, count)
-    shared = False
-    if mask is None:
-        own_steps, longest = tokens.new_empty(B + 1, T, dtype=torch.bool), tokens.new_empty(1)
-        native.call("find_leading_padding", (B, T, padding_index), tokens, positions, own_steps, longest)
-        shared = longest.item() > 0
-        mask = own_steps if shared else None
-    initial_state = embedding.new_zeros(B + shared, len(weight))
-    words, positions = words[: int(count.item())], positions[: B + shared]
-    return _Recurrence.apply(
-        embedding, input_weight, bias, weight, initial_state, words, positions, mask, shared, only_last
-    )
+    return _Recurrence.apply(embedding, A, bias, None, tokens, mask, padding_index, only_last)
+
+
+class _Linear(torch.autograd.Function):
+    """p = W_x x + b;   dx = dp W_x,   dW_x = dp^T x,   db = sum of dp."""
+
+    @staticmethod
+    def forward(ctx, x, matrix, bias):
+        ctx.shape = x.shape
+        rows = _pad(x.reshape(-1, x.shape[-1]), -1).contiguous()
+        padded, bias = _pad(matrix, -1, -2), None if bias is None else _pad(bias.contiguous(), -1)
+        p = rows.new_empty(len(rows), len(padded))
+        native.call("linear", (*rows.shape, len(padded)), rows, padded, bias, p)
+        ctx.save_for_backward(rows, padded)
+        return p[:, : len(matrix)].reshape(*x.shape[:-1], len(matrix))
+
+    @staticmethod
+    @once_differentiable  # which types ctx as positional only
+    def backward(ctx, dp):  # pyright: ignore[reportIncompatibleMethodOverride]
+        rows, matrix = ctx.saved_tensors
+        wants_x, wants_matrix, wants_bias = ctx.needs_input_grad
+        d_x = torch.empty_like(rows) if wants_x else None
+        d_matrix = rows.new_empty(matrix.shape) if wants_matrix else None
+        d_bias = rows.new_empty(len(matrix)) if wants_bias else None
+        dp_rows = _pad(dp, -1).contiguous()
+        native.call("linear_backward", (*rows.shape, len(matrix)), rows, matrix, dp_rows, d_x, d_matrix, d_bias)
+        E, H = ctx.shape[-1], dp.shape[-1]
+        return (
+            None if d_x is None else d_x[:, :E].reshape(ctx.shape),
+            None if d_matrix is None else d_matrix[:H, :E],
+            None if d_bias is None else d_bias[:H],
+        )
 
 
 def project_inputs(
@@ -190,7 +173,7 @@ def project_inputs(
     """p = W_x x + b: F.linear, in values and gradients, to rounding. `input_weight` may be strided."""
     if not native.supports(x):
         return F.linear(x, input_weight, bias)
-    return _Recurrence.apply(x, input_weight, bias, None, None, None, None, None, False, False)
+    return _Linear.apply(x, input_weight, bias)
 
 
 class _Dot(torch.autograd.Function):

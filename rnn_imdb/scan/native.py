@@ -26,8 +26,8 @@ _N, _POINTER, _THREADS, _NUMBER = ctypes.c_long, ctypes.c_void_p, ctypes.c_int, 
 _MATRIX = [_POINTER, _N, _N]  # data and two strides
 # what a function of csrc/*.c returns where it did nothing, or not all: Status in common.h
 _NO_MEMORY, _OUT_OF_RANGE = 1, 2
-_INTEGERS = ("tokens", "numbers", "positions", "unique", "count", "longest")
-_DTYPES = {"mask": torch.bool} | dict.fromkeys(_INTEGERS, torch.int64)
+_INTEGERS = ("tokens", "numbers", "words", "positions", "counts")
+_DTYPES = dict.fromkeys(("mask", "own_mask"), torch.bool) | dict.fromkeys(_INTEGERS, torch.int64)
 
 
 class _Function:
@@ -49,27 +49,31 @@ class _Function:
         self.types = [*[_N] * (count - numbers), *[_NUMBER] * numbers, *itertools.chain(*pointers), _THREADS]
 
 
-# R rows, of which one may be shared; N words, or steps
+# B reviews, R rows of states, N rows of vectors; H and E are padded
 _FUNCTIONS = {
-    "tanh_scan_forward": _Function(
-        "projected positions? weight initial mask? states",
-        lambda R, T, H, _used, N, _shared, _only_last: (N * H, R * T, (H, H), R * H, R * T, R * T * H),
+    "recurrence_forward": _Function(
+        "inputs tokens? input_weight? bias? weight initial mask? words? positions? own_mask? counts? states",
+        lambda B, R, T, E, H, _used, _only_last, _padding, V: (
+            *(V * E, B * T, (H, E), H, (H, H), R * H, B * T),
+            *(min(B * T, V), R * T, R * T, 2, R * T * H),
+        ),
     ),
-    "tanh_scan_backward": _Function(
-        "gradient weight states mask? delta d_initial",
-        lambda R, T, H, _used, given, shared: ((R - shared) * given * H, (H, H), R * T * H, R * T, R * T * H, R * H),
+    "recurrence_backward": _Function(
+        "gradient inputs tokens? input_weight? weight initial mask? words? positions? own_mask? counts? states "
+        "delta d_inputs? d_input_weight? d_bias? d_weight? d_initial",
+        lambda B, R, T, E, H, _used, given, V: (
+            *(B * given * H, V * E, B * T, (H, E), (H, H), R * H, B * T),
+            *(min(B * T, V), R * T, R * T, 2, R * T * H),
+            *(R * T * H, V * E, H * E, H, H * H, R * H),
+        ),
     ),
     "linear": _Function("x matrix bias? y", lambda N, E, H: (N * E, (H, E), H, N * H)),
-    "weight_gradient": _Function(
-        "left right initial? mask? gradient", lambda R, T, H, E: (R * T * H, R * T * E, R * E, R * T, H * E)
+    "linear_backward": _Function(
+        "x matrix dy d_x? d_matrix? d_bias?", lambda N, E, H: (N * E, (H, E), N * H, N * E, H * E, H)
     ),
     "dot": _Function("x weight bias? y", lambda N, K: (N * K, K, 1, N)),
     "dot_backward": _Function("x weight dy d_x? d_weight d_bias", lambda N, K: (N * K, K, N, N * K, K, 1)),
     "scatter_add": _Function("numbers mask? rows table", lambda N, H, V: (N, N, N * H, V * H)),
-    "unique_tokens": _Function("tokens positions unique count", lambda B, T, V: (B * T, (B + 1) * T, min(B * T, V), 1)),
-    "find_leading_padding": _Function(
-        "tokens positions mask longest", lambda B, T, _padding: (B * T, (B + 1) * T, (B + 1) * T, 1)
-    ),
     "rmsprop": _Function(
         "gradient weight square_avg", lambda N, _rate, _alpha, _beta, _eps, _decay: (N, N, N), numbers=5
     ),
@@ -157,7 +161,7 @@ def call(function: str, numbers: tuple[int | float, ...], *arrays: Tensor | None
     # sixty arrays a training step: a few short questions each
     for array, name, dtype, need in zip(arrays, known.names, known.dtypes, known.needs(*numbers), strict=True):
         if array is None and name[-1] == "?":
-            plain.append(None)
+            plain += [None, 0, 0] if isinstance(need, tuple) else [None]
         elif array is None or array.dtype is not dtype or not array.is_cpu:
             raise TypeError(_misfit(function, name, dtype, need, array))
         elif array.numel() == need and array.is_contiguous():

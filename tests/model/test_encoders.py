@@ -161,7 +161,7 @@ def test_summary_names_the_scan_that_runs(
     with trainer.precision_plugin.forward_context():
         trainer.precision_plugin.convert_module(model)(torch.ones(2, 30, dtype=torch.int64))
     kernel = native.instruction_set() if expected == "auto" else None
-    assert ("tanh_scan_forward" in called) == bool(kernel)
+    assert ("recurrence_forward" in called) == bool(kernel)
     model.float()
     text = " ".join(announcement(config, data, model, device, parameter_dtype(trainer), Path("run")).split())
     assert (f"scan cpu ({kernel})," if kernel else "scan bptt") in text

@@ -26,28 +26,23 @@ INSTRUCTION_SETS = native.INSTRUCTION_SETS["AVX512"]
 with_kernel = pytest.mark.skipif(not native.available(), reason=str(native.unavailable_reason()))
 # sizes and numbers of a call that fits
 NUMBERS: dict[str, tuple[int | float, ...]] = {
-    "tanh_scan_forward": (3, 4, 16, 13, 12, 0, 0),
-    "tanh_scan_backward": (3, 4, 16, 13, 4, 0),
+    "recurrence_forward": (3, 4, 5, 16, 32, 29, 0, 0, 6),
+    "recurrence_backward": (3, 4, 5, 16, 32, 29, 5, 6),
     "linear": (5, 16, 32),
-    "weight_gradient": (3, 4, 16, 32),
+    "linear_backward": (5, 16, 32),
     "dot": (5, 70),
     "dot_backward": (5, 70),
     "scatter_add": (5, 7, 6),
-    "unique_tokens": (3, 4, 6),
-    "find_leading_padding": (3, 4, 0),
     "rmsprop": (5, 0.1, 0.9, 0.1, 1e-8, 0.0),
 }
 
 
 def fitting(function: str) -> list[Tensor | None]:
-    """Arrays for a call with those sizes; words stand for themselves, without a table of them."""
+    """Arrays for a call with those sizes."""
     known = native._FUNCTIONS[function]
     shapes = known.needs(*NUMBERS[function])
     arrays = [torch.zeros(shape, dtype=dtype) for dtype, shape in zip(known.dtypes, shapes, strict=True)]
-    return [
-        None if name == "positions?" else array.fill_(True) if name == "mask?" else array
-        for name, array in zip(known.names, arrays, strict=True)
-    ]
+    return [array.fill_(True) if name == "mask?" else array for name, array in zip(known.names, arrays, strict=True)]
 
 
 @with_kernel
@@ -77,29 +72,27 @@ def test_arrays_that_do_not_fit_are_refused(function: str) -> None:
 @pytest.mark.parametrize(
     ("function", "numbers"),
     [
-        ("tanh_scan_forward", (-3, -4, 16, 13, 12, 0, 0)),
-        ("tanh_scan_forward", (3, 4, 16, 17, 12, 0, 0)),
-        ("tanh_scan_forward", (3, 4, 17, 13, 12, 0, 0)),
-        ("tanh_scan_forward", (3, 4, 16, 13, 6, 0, 0)),
-        ("tanh_scan_forward", (3, 4, 16, 13, 12, 2, 0)),
-        ("tanh_scan_backward", (3, 4, 16, 13, 5, 0)),
+        ("recurrence_forward", (-3, -2, -5, 16, 32, 29, 0, 0, 6)),
+        ("recurrence_forward", (3, 4, 5, 16, 32, 33, 0, 0, 6)),
+        ("recurrence_forward", (3, 4, 5, 16, 33, 29, 0, 0, 6)),
+        ("recurrence_forward", (3, 4, 5, 17, 32, 29, 0, 0, 6)),
+        ("recurrence_forward", (3, 3, 5, 16, 32, 29, 0, 0, 6)),
+        ("recurrence_backward", (3, 3, 5, 16, 32, 29, 5, 6)),
+        ("recurrence_backward", (3, 4, 5, 16, 32, 29, 6, 6)),
         ("linear", (5, 15, 32)),
         ("linear", (5, 16, 31)),
-        ("weight_gradient", (-3, -4, 16, 16)),
-        ("weight_gradient", (3, 4, 15, 16)),
-        ("weight_gradient", (3, 4, 16, 15)),
+        ("linear_backward", (-5, -16, -32)),
+        ("linear_backward", (5, 15, 32)),
+        ("linear_backward", (5, 16, 31)),
         ("scatter_add", (-5, -7, -6)),
-        ("unique_tokens", (-3, -4, 6)),
-        ("find_leading_padding", (-3, -4, 0)),
         ("rmsprop", (-5, 0.1, 0.9, 0.1, 1e-8, 0.0)),
     ],
     ids=str,
 )
 def test_sizes_that_do_not_fit_each_other_are_refused(function: str, numbers: tuple[int | float, ...]) -> None:
     known = native._FUNCTIONS[function]
-    shapes = [abs(n) if isinstance(n, int) else n for n in known.needs(*numbers)]
-    arrays = [torch.zeros(shape, dtype=dtype) for dtype, shape in zip(known.dtypes, shapes, strict=True)]
-    given = [None if name == "positions?" else array for name, array in zip(known.names, arrays, strict=True)]
+    shapes = [abs(n) if isinstance(n, int) else tuple(map(abs, n)) for n in known.needs(*numbers)]
+    given = [torch.zeros(shape, dtype=dtype) for dtype, shape in zip(known.dtypes, shapes, strict=True)]
     with pytest.raises(ValueError, match=f"in {function}, got"):
         native.call(function, numbers, *given)
 
@@ -121,11 +114,11 @@ def test_no_row_outside_a_table_is_read_or_written(kernel: str, token: int) -> N
 @with_kernel
 def test_memory_that_is_not_there_is_a_memory_error(monkeypatch: pytest.MonkeyPatch) -> None:
     class Exhausted:
-        weight_gradient = staticmethod(lambda *_: native._NO_MEMORY)
+        scatter_add = staticmethod(lambda *_: native._NO_MEMORY)
 
     monkeypatch.setattr(native, "_kernel", lambda: (Exhausted(), "avx2"))
-    with pytest.raises(MemoryError, match=r"weight_gradient could not allocate .* \(3, 4, 16, 32\)"):
-        native.call("weight_gradient", NUMBERS["weight_gradient"], *fitting("weight_gradient"))
+    with pytest.raises(MemoryError, match=r"scatter_add could not allocate .* \(5, 7, 6\)"):
+        native.call("scatter_add", NUMBERS["scatter_add"], *fitting("scatter_add"))
 
 
 def everything() -> list[Tensor]:

@@ -175,3 +175,22 @@ SHARED Matrix packed(const float *m, long depth, long columns, long stride_k, lo
         for (long c = 0; c < columns; c++) data[k * columns + c] = m[k * stride_k + c * stride_c];
     return (Matrix){data, depth, columns, columns};
 }
+
+/* What recurrence.c puts together. */
+Status linear_of_rows(long N, long depth, long columns, const float *x, const int64_t *rows, const float *m,
+                      long stride_c, long stride_k, const float *bias, float *out, int threads);
+Status linear_backward(long N, long E, long H, const float *x, const float *m, long stride_c, long stride_k,
+                       const float *dy, float *d_x, float *d_m, float *d_b, int threads);
+Status weight_gradient(long batch, long time, long I, long J, const float *left, const float *right,
+                       const float *initial, const uint8_t *mask, float *out, int threads);
+Status scatter_add(long N, long H, long V, const int64_t *numbers, const uint8_t *mask, const float *rows, float *table,
+                   int threads);
+Status unique_tokens(long batch, long time, long V, const int64_t *tokens, int64_t *positions, int64_t *unique,
+                     int64_t *count);
+long find_leading_padding(long batch, long time, long padding, const int64_t *tokens, int64_t *positions, uint8_t *mask);
+Status tanh_scan_forward(long rows, long time, long H, long used, bool shared, bool only_last, const float *projected,
+                         const int64_t *positions, const float *weight, long stride_i, long stride_j,
+                         const float *initial_state, const uint8_t *mask, float *states, int threads);
+Status tanh_scan_backward(long rows, long time, long H, long used, long given, bool shared, const float *gradient,
+                          const float *weight, long stride_i, long stride_j, const float *states, const uint8_t *mask,
+                          float *delta, float *carry, int threads);

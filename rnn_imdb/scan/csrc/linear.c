@@ -4,9 +4,9 @@
 enum { CHUNK = 128 }; /* rows that stay in the cache while a few passes go over them */
 
 /* out[n] = bias + M x[n] for x (N, depth) and out (N, columns), M[c, k] at stride_c, stride_k; bias may be NULL,
-   and out may be x where depth = columns. */
-Status linear(long N, long depth, long columns, const float *x, const float *m, long stride_c, long stride_k,
-              const float *bias, float *out, int threads)
+   and out may be x where depth = columns. With `rows`, the n-th row is x[rows[n]]. */
+Status linear_of_rows(long N, long depth, long columns, const float *x, const int64_t *rows, const float *m,
+                      long stride_c, long stride_k, const float *bias, float *out, int threads)
 {
     if (N < 0 || !padded(depth) || !padded(columns)) return MISFIT;
     Matrix matrix = packed(m, depth, columns, stride_k, stride_c);
@@ -19,19 +19,19 @@ Status linear(long N, long depth, long columns, const float *x, const float *m, 
 #pragma omp for schedule(static)
         for (long chunk = 0; chunk < N; chunk += CHUNK) {
             const long stop = smaller(N, chunk + CHUNK);
-            for (long n = chunk, rows; n < stop; n += rows) {
+            for (long n = chunk, few; n < stop; n += few) {
                 const float *in[MAX_ROWS], *add[MAX_ROWS];
                 float *to[MAX_ROWS];
-                rows = rows_at_once(stop - n);
+                few = rows_at_once(stop - n);
                 const float *from = x + n * depth;
                 if (out == x)
-                    from = memcpy(copies + omp_get_thread_num() * MAX_ROWS * depth, from, 4 * rows * depth);
-                for (int r = 0; r < rows; r++) {
-                    in[r] = from + r * depth;
+                    from = memcpy(copies + omp_get_thread_num() * MAX_ROWS * depth, from, 4 * few * depth);
+                for (int r = 0; r < few; r++) {
+                    in[r] = rows ? x + rows[n + r] * depth : from + r * depth;
                     add[r] = bias;
                     to[r] = out + (n + r) * columns;
                 }
-                multiply(rows, false, &matrix, in, 1, bias ? add : NULL, to);
+                multiply(few, false, &matrix, in, 1, bias ? add : NULL, to);
             }
         }
         restore(mode);
@@ -39,6 +39,12 @@ Status linear(long N, long depth, long columns, const float *x, const float *m, 
     free(copies);
     free((float *)matrix.data);
     return done ? DONE : NO_MEMORY;
+}
+
+Status linear(long N, long E, long H, const float *x, const float *m, long stride_c, long stride_k, const float *bias,
+              float *out, int threads)
+{
+    return linear_of_rows(N, E, H, x, NULL, m, stride_c, stride_k, bias, out, threads);
 }
 
 /* out[i][j] = sum over row, t of left[row, t][i] right[row, t][j], for left (batch, time, I) and right (batch, time, J):
@@ -88,4 +94,52 @@ Status weight_gradient(long batch, long time, long I, long J, const float *left,
         for (long i = 0; i < I * J; i++) out[i] += sums[part * I * J + i];
     free(sums);
     return DONE;
+}
+
+/* The sum of N vectors, `step` floats apart: of blocks, of blocks of these, and so on, so that rounding errors stay
+   small. The order is that of torch's sum(0). */
+static Vector sum_of(long N, const float *x, long step)
+{
+    enum { LEVELS = 4 };
+    int bits = 1;
+    while (1L << bits < N) bits++;
+    const int power = bits / LEVELS > 4 ? bits / LEVELS : 4;
+    const long block = 1L << power;
+    Vector sums[LEVELS] = {{0}};
+    long n = 0;
+    while (n + block <= N) {
+        for (const long stop = n + block; n < stop; n++) sums[0] += load(x + n * step);
+        for (int i = 1; i < LEVELS; i++) {
+            sums[i] += sums[i - 1];
+            sums[i - 1] = splat(0);
+            if (n & (block - 1) << i * power) break;
+        }
+    }
+    for (; n < N; n++) sums[0] += load(x + n * step);
+    return sums[0] + sums[1] + sums[2] + sums[3];
+}
+
+/* out[c] = sum over n of x[n][c] for x (N, columns); the last 16 of an odd number of them in four parts, as torch. */
+static void sum_rows(long N, long columns, const float *x, float *out)
+{
+    for (long c = 0; c < columns; c += LANES) {
+        if (c < columns / 32 * 32) {
+            store(out + c, sum_of(N, x + c, columns));
+            continue;
+        }
+        Vector sums[4];
+        EACH(i, 4) sums[i] = sum_of(N / 4, x + i * columns + c, 4 * columns);
+        for (long n = N / 4 * 4; n < N; n++) sums[0] += load(x + n * columns + c);
+        store(out + c, sums[0] + sums[1] + sums[2] + sums[3]);
+    }
+}
+
+/* Of y = b + M x, from those of y: the gradients of x, M and b, of which each may be NULL. d_x may be dy. */
+Status linear_backward(long N, long E, long H, const float *x, const float *m, long stride_c, long stride_k,
+                       const float *dy, float *d_x, float *d_m, float *d_b, int threads)
+{
+    if (N < 0 || !padded(E) || !padded(H)) return MISFIT;
+    if (d_b) sum_rows(N, H, dy, d_b);
+    const Status status = d_m ? weight_gradient(1, N, H, E, dy, x, NULL, NULL, d_m, threads) : DONE;
+    return status || !d_x ? status : linear(N, H, E, dy, m, stride_k, stride_c, NULL, d_x, threads);
 }

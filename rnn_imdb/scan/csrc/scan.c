@@ -215,20 +215,12 @@ void keep_freed_memory(void)
 #endif
 }
 
-/* Whether the scan can go over `rows`, the shared one included. */
-static bool fits(long rows, long time, long H, long used, long shared, const uint8_t *mask)
+/* With `shared`, the last of the `rows` is that of the shared states; with `only_last`, the others may lack the states
+   that they share. */
+Status tanh_scan_forward(long rows, long time, long H, long used, bool shared, bool only_last, const float *projected,
+                         const int64_t *positions, const float *weight, long stride_i, long stride_j,
+                         const float *initial_state, const uint8_t *mask, float *states, int threads)
 {
-    return 0 <= shared && shared <= 1 && shared <= rows && 0 <= time && padded(H) && 0 <= used && used <= H &&
-           (mask || !shared);
-}
-
-/* `words` is the number of rows of `projected`. With `shared`, the last of the `rows` is that of the shared states; with
-   `only_last`, the others may lack the states that they share. */
-Status tanh_scan_forward(long rows, long time, long H, long used, long words, long shared, long only_last,
-                         const float *projected, const int64_t *positions, const float *weight, long stride_i,
-                         long stride_j, const float *initial_state, const uint8_t *mask, float *states, int threads)
-{
-    if (!fits(rows, time, H, used, shared, mask) || (!positions && words != rows * time)) return MISFIT;
     Scan s = {.batch = rows - shared, .time = time, .mask = mask, .shared = shared, .only_last = only_last};
     s.projected = projected;
     s.positions = positions;
@@ -244,11 +236,10 @@ Status tanh_scan_forward(long rows, long time, long H, long used, long words, lo
 
 /* `gradient` is that of the last `given` states, (B, given, H); `carry` becomes that of the initial state. With
    `shared`, delta of shared steps stands in row B alone. */
-Status tanh_scan_backward(long rows, long time, long H, long used, long given, long shared, const float *gradient,
+Status tanh_scan_backward(long rows, long time, long H, long used, long given, bool shared, const float *gradient,
                           const float *weight, long stride_i, long stride_j, const float *states, const uint8_t *mask,
                           float *delta, float *carry, int threads)
 {
-    if (!fits(rows, time, H, used, shared, mask) || given < 0 || given > time) return MISFIT;
     Scan s = {.batch = rows - shared, .time = time, .mask = mask, .shared = shared, .states = (float *)states};
     s.gradient = gradient;
     s.given = given;
