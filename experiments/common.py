@@ -22,10 +22,10 @@ from typing import Any
 
 from rnn_imdb.common.console import draw_into_files
 from rnn_imdb.common.errors import UserError
-from rnn_imdb.common.files import read_json, read_yaml, write_atomically
+from rnn_imdb.common.files import read_json, read_yaml, write_atomically, write_rows
 from rnn_imdb.common.style import picture
 from rnn_imdb.sweeps.report import markdown_table
-from rnn_imdb.sweeps.results import Job, Spread, read_jobs, spread, write_rows
+from rnn_imdb.sweeps.results import Job, Spread, read_jobs, spread
 
 # before a study imports what draws
 draw_into_files()

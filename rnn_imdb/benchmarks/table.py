@@ -1,13 +1,12 @@
 """What a measurement prints and writes."""
 
-import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from rnn_imdb.common.errors import UserError
+from rnn_imdb.common.files import write_rows
 from rnn_imdb.scan import native
 from rnn_imdb.training.environment import processor, versions
 
@@ -35,13 +34,7 @@ def report(rows: Sequence[Row], path: str) -> None:
     sides = ["<" if isinstance(value, str) else ">" for value in rows[0].values()]
     for line in cells:
         print("  ".join(map("{:{}{}}".format, line, sides, widths)).rstrip())
-    try:
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [*columns, "machine"])
-            writer.writeheader()
-            writer.writerows({**row, "machine": machine().replace("\n", "; ")} for row in rows)
-    except OSError as error:
-        raise UserError(f"the figures cannot be written to {path} ({error}): name another file with output=") from error
+    write_rows([{**row, "machine": machine().replace("\n", "; ")} for row in rows], Path(path))
     print(f"written to {path}")
 
 

@@ -50,7 +50,7 @@ def unusable(error: OSError) -> str:
 
 def printable(text: str) -> str:
     """``text`` with a space for each character that a terminal would act on or that shows nothing."""
-    return "".join(c if c.isprintable() else " " for c in text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
 
 
 def fail(message: str, code: int) -> NoReturn:

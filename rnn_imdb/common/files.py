@@ -3,13 +3,15 @@
 Imports nothing heavy.
 """
 
+import csv
 import fcntl
+import io
 import json
 import os
 import stat
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,15 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise UserError(
             f"{path} must be writable, but it is not ({error.strerror}): make room or give access there"
         ) from error
+
+
+def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write CSV with the keys of the first row as its header. Raises as :func:`write_atomically`."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, buffer.getvalue().encode("utf-8", errors="replace"))
 
 
 def refuse_links(folder: Path) -> None:

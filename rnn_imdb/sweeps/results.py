@@ -1,7 +1,5 @@
 """What a sweep left behind: its jobs, those still planned, as CSV, and averaged over seeds. Imports nothing heavy."""
 
-import csv
-import io
 import json
 import math
 import os
@@ -18,7 +16,17 @@ from typing import Any, Literal
 
 from rnn_imdb.common.console import one_line
 from rnn_imdb.common.errors import UserError, printable
-from rnn_imdb.common.files import CONFIG, ERROR, METRICS, is_held, read_json, read_text, read_yaml, write_atomically
+from rnn_imdb.common.files import (
+    CONFIG,
+    ERROR,
+    METRICS,
+    is_held,
+    read_json,
+    read_text,
+    read_yaml,
+    write_atomically,
+    write_rows,
+)
 from rnn_imdb.config.identity import digest, flat, options
 from rnn_imdb.training.outcome import read_metrics, recorded_reviews
 
@@ -355,15 +363,6 @@ def write_csv(jobs: Sequence[Job], path: Path) -> None:
         figures = {name: job.metrics.get(name, "") for name in CSV_METRICS}
         rows.append({"folder": _cell(job.name), "status": job.status} | values | figures)
     write_rows(rows, path)
-
-
-def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write CSV with the keys of the first row as its header; raises UserError where ``path`` cannot be written."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(path, buffer.getvalue().encode("utf-8", errors="replace"))
 
 
 def _cell(value: Any) -> str:
