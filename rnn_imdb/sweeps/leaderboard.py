@@ -78,7 +78,10 @@ def _values(job: Job, keys: Sequence[str]) -> list[str]:
 
 
 def side_by_side(first: Sequence[Job], second: Sequence[Job]) -> str:
-    """The validation accuracy of two sweeps, A and B, by what varies in either; B - A is taken seed by seed."""
+    """The validation accuracy of two sweeps, A and B, by what varies in either; B - A is taken seed by seed.
+
+    The last lines say what differs between the sweeps and in neither.
+    """
     keys = [key for key in in_order([*varied(first), *varied(second)]) if key != "seed"]
     pairs: dict[str, list[Configuration | None]] = {}
     for side, jobs in enumerate((first, second)):
@@ -94,7 +97,11 @@ def side_by_side(first: Sequence[Job], second: Sequence[Job]) -> str:
         figures = [each.percent("validation") if each else "" for each in pair]
         rows.append([*_values([*jobs[0], *jobs[1]][0], keys), *figures, difference, str(change.n)])
     lines = _aligned(keys, rows[:MOST], ["A val acc %", "B val acc %", "B - A", "seeds"])
-    return "\n".join([*lines, *([f"and {len(rows) - MOST} more"] if len(rows) > MOST else [])])
+    lines += [f"and {len(rows) - MOST} more"] if len(rows) > MOST else []
+    apart = [key for key in varied([*first, *second]) if key not in keys and key != "seed"]
+    for name, settings in zip("AB", map(rank_configurations, (first, second)), strict=True):
+        lines += [f"{name} has {settings[0].label(apart)}"] if apart and settings else []
+    return "\n".join(lines)
 
 
 def _width() -> int:

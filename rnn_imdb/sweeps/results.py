@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from rnn_imdb.common.console import one_line
 from rnn_imdb.common.errors import UserError, printable
@@ -47,9 +47,9 @@ CSV_METRICS = (
 ERROR_WIDTH = 300
 # what a spreadsheet takes for the beginning of a formula
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-
-STATUSES = ("finished", "running", "unfinished", "failed", "damaged", "planned")
+# one that another process trains in is running; an unfinished one was interrupted; a planned one has no folder yet
+Status = Literal["finished", "running", "unfinished", "failed", "damaged", "planned"]
+STATUSES: tuple[str, ...] = get_args(Status)
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,7 @@ class Job:
     config: dict[str, Any]
     # what metrics.json holds; empty unless the job finished
     metrics: dict[str, Any] = field(default_factory=dict)
-    # one that another process trains in is running; an unfinished one was interrupted; a planned one has no folder yet
-    status: Literal["finished", "running", "unfinished", "failed", "damaged", "planned"] = "finished"
+    status: Status = "finished"
     # one line on what went wrong in a failed or damaged job
     error: str = ""
 
@@ -169,7 +168,7 @@ def tally(jobs: Sequence[Job]) -> str:
 def read_jobs(folder: Path, *, planned: bool = False) -> list[Job]:
     """The jobs of a sweep folder, sorted by name; a run folder is a sweep of one.
 
-    A job with the options and reviews of a finished one, whatever its folder is called, is tally once. One without a
+    A job with the options and reviews of a finished one, whatever its folder is called, is counted once. One without a
     record of its reviews, as earlier versions left it, gives way to one with a record that got as far.
 
     Args:
@@ -192,7 +191,7 @@ def read_jobs(folder: Path, *, planned: bool = False) -> list[Job]:
             exit_code=2,
         )
     jobs, seen = [], set()
-    for job in sorted(found, key=_progress):
+    for job in sorted(found, key=lambda job: (job.status != "finished", REVIEWS not in job.config, job.name)):
         key = _key(job)
         if job.status == "damaged" or key not in seen:
             jobs.append(job)
@@ -201,10 +200,6 @@ def read_jobs(folder: Path, *, planned: bool = False) -> list[Job]:
     begun = {job.digest for job in jobs} if waiting else set()
     waiting = [job for job in waiting if job.name not in begun]
     return sorted(jobs, key=lambda job: job.name) + waiting
-
-
-def _progress(job: Job) -> tuple[bool, bool, int, str]:
-    return job.status != "finished", REVIEWS not in job.config, STATUSES.index(job.status), job.name
 
 
 def write_planned(folder: Path, jobs: Mapping[str, Sequence[str]]) -> None:
@@ -310,22 +305,19 @@ def varied(jobs: Sequence[Job]) -> list[str]:
     keys = in_order(key for job in jobs for key in job.options)
     values = {key: [value(job, key) for job in jobs] for key in keys}
     values = {key: column for key, column in values.items() if len({*column} - {...}) > 1}
-    swept = {_GROUP_OPTIONS.get(name, name) for job in jobs for name in _swept(job.config)}
+    names = [job.config.get("sweep.swept") for job in jobs]
+    swept = {_GROUP_OPTIONS.get(str(name), str(name)) for some in names if isinstance(some, list) for name in some}
     # where a group of another kind was swept, nobody knows what follows from it
     if not swept or not swept <= {*keys}:
         return list(values)
-    leading = list(zip(*(values[key] for key in values if key in swept or key == "seed"), strict=True))
+    leading = [key for key in values if key in swept or key == "seed"]
+    settings = [tuple(values[key][i] for key in leading) for i in range(len(jobs))]
 
     def follows(column: Sequence[Any]) -> bool:
-        known = {pair for pair in zip(leading, column, strict=True) if pair[1] is not ...}
-        return len({settings for settings, _ in known}) == len(known)
+        known = {pair for pair in zip(settings, column, strict=True) if pair[1] is not ...}
+        return len({setting for setting, _ in known}) == len(known)
 
-    return [key for key, column in values.items() if key in swept or key == "seed" or not follows(column)]
-
-
-def _swept(config: Mapping[str, Any]) -> list[str]:
-    names = config.get("sweep.swept")
-    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    return [key for key, column in values.items() if key in leading or not follows(column)]
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:

@@ -440,6 +440,9 @@ def test_options_that_follow_from_what_was_swept_are_left_out(tmp_path: Path) ->
     (tmp_path / "sgd_0.1" / "config.yaml").unlink()
     (tmp_path / "rmsprop_0.0" / "config.yaml").unlink()
     assert varied(read_jobs(tmp_path, planned=True)) == ["optimizer.name", "optimizer.weight_decay"]
+    # an axis of which one value is there yet
+    one = [job for job in read_jobs(tmp_path) if job.config["optimizer.name"] == "adam"]
+    assert varied(one) == ["optimizer.weight_decay"]
     # an experiment sets any option, and is none itself
     for path in tmp_path.glob("*/config.yaml"):
         path.write_text(path.read_text().replace("- optimizer", "- optimizer\n  - experiment"))
@@ -477,6 +480,7 @@ def test_two_sweeps_stand_side_by_side(tmp_path: Path, capsys: pytest.CaptureFix
     assert row.endswith("  +1.00 ± 0.00      2")
     (row,) = (line for line in lines if line.startswith("16 "))
     assert row.split()[-1] == "0"
+    assert lines[-2:] == ["A has optimizer rmsprop", "B has optimizer adam"]
     assert not (tmp_path / "a" / "summary.md").exists()
     with pytest.raises(SystemExit):
         main([str(tmp_path / "a"), str(tmp_path / "b"), "--watch"])
