@@ -2,7 +2,8 @@
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 # Okabe and Ito's colours, the first four the farthest apart, also for colour-blind readers; grey in place of yellow,
@@ -36,13 +37,20 @@ STYLE = {
 }
 
 
-def picture(draw: Callable[[], Any], kind: str = "png", *, mathematics: bool = False) -> bytes:
-    """The Figure that ``draw`` makes, as a file of a ``kind`` such as svg; a text between $ may be ``mathematics``."""
+@contextmanager
+def look(*, mathematics: bool = False) -> Iterator[None]:
+    """Draw in this style within the block; a text between $ may be ``mathematics``."""
     from matplotlib.style import context
 
-    buffer = io.BytesIO()
     with context(STYLE | {"text.parse_math": mathematics}, after_reset=True), warnings.catch_warnings():
         # a word in a script that the font does not have becomes boxes
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
+def picture(draw: Callable[[], Any], kind: str = "png", *, mathematics: bool = False) -> bytes:
+    """The Figure that ``draw`` makes in this style, as a file of a ``kind`` such as svg."""
+    buffer = io.BytesIO()
+    with look(mathematics=mathematics):
         draw().savefig(buffer, format=kind)
     return buffer.getvalue()

@@ -10,25 +10,21 @@ from typing import Any
 import lightning.pytorch as L
 import numpy as np
 import torch
-from matplotlib import style
 from matplotlib.figure import Figure
 from torch import Tensor
 from torchmetrics.utilities.distributed import gather_all_tensors
 
-from rnn_imdb.common.style import STYLE
+from rnn_imdb.common.style import look
 from rnn_imdb.data.module import IMDBDataModule
 from rnn_imdb.data.splits import Split
 from rnn_imdb.data.text import PAD_INDEX, UNKNOWN_INDEX
 from rnn_imdb.insight import figures, forgetting, quality, states
-from rnn_imdb.insight.polarity import polarities
+from rnn_imdb.insight.explanation import polarities
 from rnn_imdb.model.cell import TanhCell
 from rnn_imdb.model.initialization import spectral_radius
 from rnn_imdb.model.rnn import ReviewClassifier
 from rnn_imdb.training.board import tensorboard_writers
 from rnn_imdb.training.module import SentimentModule
-
-# pixels at each side of a word in the projector
-SQUARE = 8
 
 
 class Insight(L.Callback):
@@ -43,7 +39,7 @@ class Insight(L.Callback):
 def log_figure(trainer: L.Trainer, tag: str, step: int, draw: Callable[..., Figure], *arguments: Any) -> None:
     """Draw ``draw(*arguments)`` for each TensorBoard."""
     for writer in tensorboard_writers(trainer):
-        with style.context(STYLE, after_reset=True):
+        with look():
             writer.add_figure(tag, draw(*arguments), step)
 
 
@@ -173,21 +169,18 @@ class StateHealth(RecurrenceInsight):
             scalars["insight/gradient_norm"] = self._gradient_norm.item()
             self._gradient_norm = None
         if self.figures and tensorboard_writers(trainer):
-            self._draw(trainer, classifier)
+            data, step = data_of(trainer), last_step(trainer)
+            reviews = states.short_reviews(classifier, data.split("validation"), data.vocabulary)
+            log_figure(trainer, "insight/states", step, figures.draw_states, reviews, trainer.current_epoch + 1)
+            self._write_histograms(trainer, classifier, step)
         return scalars
 
-    def _draw(self, trainer: L.Trainer, classifier: ReviewClassifier) -> None:
-        data, step = data_of(trainer), last_step(trainer)
-        reviews = states.short_reviews(classifier, data.split("validation"), data.vocabulary)
-        log_figure(trainer, "insight/states", step, figures.draw_states, reviews, trainer.current_epoch + 1)
-        self._write_histograms(trainer, classifier, step)
-
     def _write_histograms(self, trainer: L.Trainer, classifier: ReviewClassifier, step: int) -> None:
-        cell = classifier.cell
+        cell, embedding = classifier.cell, classifier.embedding.weight
+        parts = {"A_recurrent": cell.recurrent_weight, "A_input": cell.input_weight, "embedding": embedding}
         for writer in tensorboard_writers(trainer):
-            writer.add_histogram("insight/A_recurrent", cell.recurrent_weight.float(), step)
-            writer.add_histogram("insight/A_input", cell.input_weight.float(), step)
-            writer.add_histogram("insight/embedding", classifier.embedding.weight.float(), step)
+            for name, weights in parts.items():
+                writer.add_histogram(f"insight/{name}", weights.float(), step)
 
 
 class Quality(Insight):
@@ -282,8 +275,8 @@ class WordMap(Insight):
         options = {
             "metadata": list(zip(*columns, strict=True)),
             "metadata_header": ["word", "frequency", "polarity"],
-            # the projector opens without a colour map, but shows images at once: squares of one colour
-            "label_img": figures.coloured(values)[:, :, None, None].expand(-1, -1, SQUARE, SQUARE),
+            # the projector opens without a colour map, but shows images at once: squares of one colour, 8 x 8 pixels
+            "label_img": figures.coloured(values)[:, :, None, None].expand(-1, -1, 8, 8),
         }
         for writer in writers:
             writer.add_embedding(

@@ -29,7 +29,7 @@ def coloured_text(explanation: Explanation, columns: int) -> str:
     Unknown words have a grey question mark behind them; those of the list below are underlined, with their sign.
     """
     before, within, after = notes(explanation)
-    listed, colours, changes = explanation.strongest(MOST_WORDS), _colours(explanation), explanation.changes()
+    listed, changes, (colours, legend) = explanation.strongest(MOST_WORDS), explanation.changes(), _scale(explanation)
     lines, room = [], 0
     for position, (word, colour) in enumerate(zip(explanation.words, colours, strict=True)):
         if within and position == explanation.gap:
@@ -50,7 +50,7 @@ def coloured_text(explanation: Explanation, columns: int) -> str:
         else:
             lines.append(cell)
             room = columns - width
-    head = [explanation.method, *before, _legend(explanation), ""]
+    head = [explanation.method, *before, legend, ""]
     return "\n".join([*head, *lines, *(["", *after] if after else []), "", *_list(explanation, listed, colours)])
 
 
@@ -84,29 +84,18 @@ def _value(explanation: Explanation, value: float) -> str:
     return f"{value:6.1%}" if explanation.quantity == "probability" else f"{value:+8.4f}"
 
 
-def _largest(explanation: Explanation) -> float:
-    return max(abs(word.value) for word in explanation.words)
-
-
-def _colours(explanation: Explanation) -> list[int]:
-    """Of RAMP: probabilities from 0 to 1, attributions from the largest negative to the largest positive one."""
-    shares = [word.value for word in explanation.words]
+def _scale(explanation: Explanation) -> tuple[list[int], str]:
+    """Each word's colour of RAMP, which goes from 0 to 1, or to the largest attribution on both sides; and a legend."""
+    ends, shares = ("0%", "100%"), [word.value for word in explanation.words]
     if explanation.quantity == "attribution":
-        largest = _largest(explanation) or 1.0
-        shares = [0.5 + 0.5 * value / largest for value in shares]
-    return [RAMP[min(int(share * len(RAMP)), len(RAMP) - 1)] for share in shares]
+        largest = max(map(abs, shares))
+        ends, shares = (f"{-largest:+.4f}", f"{largest:+.4f}"), [0.5 + 0.5 * v / (largest or 1.0) for v in shares]
+    colours = [RAMP[min(int(share * len(RAMP)), len(RAMP) - 1)] for share in shares]
+    return colours, f" {''.join(_paint('   ', colour) for colour in RAMP)} ".join(ends)
 
 
 def _paint(text: str, colour: int, *, letters: int = BLACK, underlined: bool = False) -> str:
     return f"\x1b[{'4;' if underlined else ''}38;5;{letters};48;5;{colour}m{text}\x1b[0m"
-
-
-def _legend(explanation: Explanation) -> str:
-    scale = "".join(_paint("   ", colour) for colour in RAMP)
-    if explanation.quantity == "probability":
-        return f"0% {scale} 100%"
-    largest = _largest(explanation)
-    return f"{-largest:+.4f} {scale} {largest:+.4f}"
 
 
 def _list(explanation: Explanation, positions: list[int], colours: list[int]) -> list[str]:

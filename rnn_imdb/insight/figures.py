@@ -7,12 +7,13 @@ import torch
 from jaxtyping import Float, Integer
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from rnn_imdb.common.console import one_line
 from rnn_imdb.common.style import BLUE, GREY, NEGATIVE, ORANGE, POSITIVE
-from rnn_imdb.insight.forgetting import THRESHOLD, at_least, forgetting_curve, memory_length, typical_curve
+from rnn_imdb.insight.explanation_text import printable_word
+from rnn_imdb.insight.forgetting import THRESHOLD, forgetting_curve, memory_length, typical_curve
 from rnn_imdb.insight.quality import BINS, CLASSES, Reliability
 from rnn_imdb.insight.states import ReviewStates
 
@@ -34,7 +35,8 @@ def draw_forgetting(norms: Tensor, epoch: int) -> Figure:
     axis.fill_between(range(len(mean)), low, high, color=BLUE, alpha=0.2, linewidth=0, label="10 % to 90 % of reviews")
     for curve, colour, name in ((mean, ORANGE, f"mean of {len(norms):,} reviews"), (median, BLUE, "median")):
         length = memory_length(curve)
-        axis.plot(curve.numpy(), color=colour, label=f"{name}: memory length {at_least(length, len(curve))}")
+        shown = f"≥ {length}" if length == len(curve) else length
+        axis.plot(curve.numpy(), color=colour, label=f"{name}: memory length {shown}")
         # where it falls for good below the share of its maximum that counts
         axis.axvline(length, color=colour, linestyle="--", linewidth=1.2)
         axis.axhline(THRESHOLD * float(curve.max()), color=colour, linestyle=":", linewidth=1.2)
@@ -63,17 +65,11 @@ def draw_states(reviews: Sequence[ReviewStates], epoch: int) -> Figure:
         labelled = np.linspace(0, len(review.weights) - 1, min(LABELS, len(review.weights))).round().astype(int)
         axis.set_yticks(labelled, [f"{review.weights[row]:+.2f}" for row in labelled])
         axis.set_ylabel("component of the state,\nby its weight in the head")
-        axis.set_xticks(range(len(review.words)), [_printable(word) for word in review.words], rotation=90, fontsize=11)
+        names = [one_line(printable_word(word), LONGEST_WORD) for word in review.words]
+        axis.set_xticks(range(len(names)), names, rotation=90, fontsize=11)
         axis.grid(False)
         figure.colorbar(image, ax=axis, label="state h", fraction=0.03, pad=0.01)
     return figure
-
-
-def _printable(word: str) -> str:
-    """``word``, not too long, with a box for each character that the font lacks: reviews hold control characters."""
-    font = get_font(findfont(FontProperties()))
-    shown = "".join(letter if font.get_char_index(ord(letter)) else "\u25a1" for letter in word)
-    return shown if len(shown) <= LONGEST_WORD else f"{shown[: LONGEST_WORD - 1]}…"
 
 
 def coloured(values: Float[np.ndarray, " words"]) -> Float[Tensor, "words rgb"]:
@@ -84,14 +80,11 @@ def coloured(values: Float[np.ndarray, " words"]) -> Float[Tensor, "words rgb"]:
 
 
 def draw_reliability(found: Reliability, note: str) -> Figure:
-    """The share of positive reviews against P(positive), above a histogram of P(positive).
-
-    The area where a model is overconfident is shaded: there the share is nearer to ½ than P(positive), or beyond it.
-    """
+    """The share of positive reviews against P(positive), shaded where that is too near to 0 or 1, and a histogram."""
     figure = Figure(figsize=(7, 7.4))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     filled = found.counts > 0
-    # nearer to 0 or 1 than the share is
+    # where P(positive) is nearer to 0 or 1 than the share is
     for half, bound, label in (([0, 0.5], 1, "surer than right"), ([0.5, 1], 0, None)):
         above.fill_between(half, half, bound, color=ORANGE, alpha=0.15, linewidth=0, label=label)
     above.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="calibrated")

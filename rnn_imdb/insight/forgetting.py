@@ -76,8 +76,3 @@ def memory_length(curve: Float[Tensor, " time"]) -> int:
     """
     lags = ((curve > 0) & (curve >= THRESHOLD * curve.max())).nonzero()
     return int(lags.max()) + 1 if len(lags) else 0
-
-
-def at_least(length: int, steps: int) -> str:
-    """A memory length as text: ``≥ T`` where a curve of T ``steps`` ends before it falls below 1 %."""
-    return f"≥ {length}" if length == steps else str(length)

@@ -91,18 +91,16 @@ def check_picture(path: Path, texts: int) -> None:
     """Refuse at once a picture of several texts, or a ``path`` that cannot be written or is named as no picture."""
     if texts > 1:
         raise UserError(f"--plot must be about one text, got {texts}: give one, or leave --plot out", exit_code=2)
-    ends = f"{', '.join(PICTURES[:-1])} or {PICTURES[-1]}"
+    ends, folder = f"{', '.join(PICTURES[:-1])} or {PICTURES[-1]}", path.parent
     try:
-        if path.suffix.lower() not in PICTURES:
-            problem = f"end in {ends}, got {path}: choose one of them"
-        elif path.exists() and not path.is_file():
-            problem = f"be a file, got {path}, which is none: choose another name"
-        elif not path.parent.is_dir():
-            problem = f"be in a folder that exists, got {path}: make {path.parent} first"
-        elif not os.access(path.parent, os.W_OK):
-            problem = f"be in a folder that can be written, got {path}: choose another"
-        else:
-            return
+        rules = (
+            (path.suffix.lower() in PICTURES, f"end in {ends}, got {path}: choose one of them"),
+            (path.is_file() or not path.exists(), f"be a file, got {path}, which is none: choose another name"),
+            (folder.is_dir(), f"be in a folder that exists, got {path}: make {folder} first"),
+            (os.access(folder, os.W_OK), f"be in a folder that can be written, got {path}: choose another"),
+        )
+        problem = next((remedy for holds, remedy in rules if not holds), None)
     except OSError as error:
         problem = f"be the name of a file, got {path} ({error.strerror}): choose another"
-    raise UserError(f"--plot must {problem}", exit_code=2)
+    if problem:
+        raise UserError(f"--plot must {problem}", exit_code=2)

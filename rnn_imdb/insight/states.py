@@ -45,8 +45,8 @@ def saturated(states: Float[Tensor, "batch time state"], words: Bool[Tensor, "ba
 def short_reviews(classifier: ReviewClassifier, split: Split, vocabulary: Vocabulary) -> list[ReviewStates]:
     """What the recurrence makes of the last 40 words of the reviews at :func:`short_positions`."""
     # a bidirectional model has the components of both directions side by side
-    sizes = classifier.cell.state_dim, classifier.cell.state_dim * (1 + (classifier.backward_cell is not None))
-    weights = classifier.head.weight.detach().float().view(-1, sizes[1])[:, : sizes[0]].mean(0).cpu().numpy()
+    directions, size = 1 + (classifier.backward_cell is not None), classifier.cell.state_dim
+    weights = classifier.head.weight.detach().float().view(-1, directions, size)[:, 0].mean(0).cpu().numpy()
     order, found = np.argsort(-weights), []
     for position in short_positions(split):
         row = split.tokens[position].astype(np.int64)

@@ -19,14 +19,13 @@ import torch
 from conftest import compose
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib import style
 from matplotlib.text import Text
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from rnn_imdb import predict as command
 from rnn_imdb.common.console import display_width
-from rnn_imdb.common.style import STYLE
+from rnn_imdb.common.style import look
 from rnn_imdb.data.text import Vocabulary, fit_length, keep_words
 from rnn_imdb.insight.explanation import SO_FAR, Explanation, Padding, Word, explain
 from rnn_imdb.insight.explanation_plot import MOST_TICKS, draw, spread_out, write_plot
@@ -451,9 +450,9 @@ def test_values_stand_in_one_column_whatever_the_words() -> None:
     explanation = probabilities([0.5])._replace(words=words)
     lines = [line for line in plain_text(explanation).splitlines() if line.startswith("  ")]
     assert [display_width(line[: line.index("40.0%")]) for line in lines] == [2 + 6 + 3] * 3
-    # 映画🎬 fills the line of six columns, and the next word takes another
-    assert ESCAPE.sub("", coloured_text(explanation, 6)).splitlines()[4:7] == [
-        "映画🎬",
+    # 映画🎬 and its sign fill the line of seven columns, and the next word takes another
+    assert ESCAPE.sub("", coloured_text(explanation, 7)).splitlines()[4:7] == [
+        "映画🎬-",
         "cafe\u0301",
         "film",
     ]
@@ -500,7 +499,7 @@ def test_nothing_in_a_picture_is_cut_or_overlaps(count: int, quantity: Any) -> N
     values = [0.5 + 0.4 * (-1) ** n * (n / count) ** 9 for n in range(1, count + 1)]
     explanation = probabilities(values, quantity=quantity, after=Padding(9, 0.3), total=100 + count)
     explanation = explanation._replace(words=[word._replace(number=100 + word.number) for word in explanation.words])
-    with style.context(STYLE, after_reset=True):
+    with look():
         figure = draw(explanation, "a very long title " * 20)
         figure.draw_without_rendering()
         (axis,) = figure.axes

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import compose
-from matplotlib import style
 from matplotlib.image import imread
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import LAST
-from rnn_imdb.common.style import STYLE
+from rnn_imdb.common.style import look
 from rnn_imdb.config.names import READOUTS
 from rnn_imdb.data.splits import Split
 from rnn_imdb.insight.callbacks import sample
@@ -73,7 +72,7 @@ def measured(small_overrides: list[str], tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def in_style() -> Iterator[None]:
-    with style.context(STYLE, after_reset=True):
+    with look():
         yield
 
 
@@ -414,7 +413,7 @@ def test_any_word_can_stand_in_a_picture(in_style: None) -> None:
     assert "judged WRONGLY" in heat.get_title()
     assert [label.get_text() for label in heat.get_yticklabels()] == ["+3.00", "+2.00", "+1.00", "+0.00"]
     shown = [label.get_text() for label in heat.get_xticklabels()]
-    assert shown[:5] == ["$1", "$$", "a$_$b", "□", "<unk>"]
+    assert shown[:5] == ["$1", "$$", "a$_$b", "\N{REPLACEMENT CHARACTER}", "<unk>"]
     assert shown[7:] == ["naïve", "…", "^{"]
     assert len(shown[6]) == LONGEST_WORD
     assert heat.images[0].get_clim() == (-1, 1)
