@@ -8,12 +8,12 @@ from typing import Any
 
 from rnn_imdb.common.console import as_command, draw_into_files
 from rnn_imdb.common.files import write_atomically
-from rnn_imdb.common.style import COLOURS
+from rnn_imdb.common.style import BLUE, ORANGE
 
 draw_into_files()
 
-# what is computed, and what decides; the rest is grey and black
-BLUE, ORANGE, GREY, PALE, INK = COLOURS[0], COLOURS[1], "#7a7a7a", "#dbe9f3", "#222222"
+# what is computed is blue, and what decides orange
+GREY, PALE, INK = "#7a7a7a", "#dbe9f3", "#222222"
 # words of the vocabulary, tokens of a review, components of a word and of a state
 V, T, E, H = 10_000, 500, 32, 32
 # inches: the picture, and the heights of its rows

@@ -60,7 +60,7 @@ _STOPPED = {
 }
 HEADER = """\
               train           validation
-epoch      loss  accuracy    loss  accuracy  seconds  (* the best so far)"""
+epoch      loss  accuracy    loss  accuracy  seconds"""
 
 
 class EpochTable(L.Callback):
@@ -79,7 +79,8 @@ class EpochTable(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
-            tqdm.write("\n".join([HEADER, *(self._line(number, trainer) for number in range(len(self.rows)))]))
+            note = "  (* the best so far)" if best_checkpoints(trainer) else ""
+            tqdm.write("\n".join([HEADER + note, *(self._line(number, trainer) for number in range(len(self.rows)))]))
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._started = time.monotonic()
