@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rnn_imdb import lecture_keras
+from rnn_imdb.benchmarks.jax_program import make_step
 from rnn_imdb.benchmarks.table import Row
 from rnn_imdb.data.module import IMDBDataModule
 from rnn_imdb.insight.callbacks import Insight
@@ -70,7 +71,7 @@ class Clock(L.Callback):
 def measure(config: DictConfig) -> list[Row]:
     """Seconds of one epoch for each contender, ``config.repeats`` times in turn; the first is the default.
 
-    Keras takes part with the optimizer of its own program alone.
+    Keras and JAX take part with the optimizer of Keras's program alone.
     """
     data = build_data(config.data)
     data.setup()
@@ -90,6 +91,7 @@ def measure(config: DictConfig) -> list[Row]:
     }
     if lecture_keras.available() and dict(config.optimizer) == KERAS_OPTIMIZER:
         contenders["Keras on JAX, same arrays"] = lambda: _keras_epoch(config, data)
+        contenders["plain JAX, same arrays"] = lambda: _jax_epoch(data)
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(config.repeats):
         for name, epoch in contenders.items():
@@ -145,4 +147,17 @@ def _keras_epoch(config: DictConfig, data: IMDBDataModule) -> float:
     model.fit(tokens[: 2 * batch_size], labels[: 2 * batch_size], batch_size=batch_size, verbose=0)
     started = time.perf_counter()
     model.fit(tokens, labels, batch_size=batch_size, verbose=0)
+    return time.perf_counter() - started
+
+
+def _jax_epoch(data: IMDBDataModule) -> float:
+    """The same steps in plain JAX; compiling them, for a whole batch and a smaller last one, is not counted."""
+    step = make_step(ReviewClassifier(vocabulary_size=len(data.vocabulary)))
+    batches = data.train_dataloader()
+    shapes = {len(labels): (tokens, labels) for tokens, labels in batches}
+    for tokens, labels in shapes.values():
+        step(tokens, labels)
+    started = time.perf_counter()
+    losses = [step(tokens, labels) for tokens, labels in batches]
+    losses[-1].block_until_ready()
     return time.perf_counter() - started

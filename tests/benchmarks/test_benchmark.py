@@ -3,14 +3,18 @@
 from typing import Any
 
 import pytest
+import torch
 from conftest import compose
 
 from rnn_imdb.benchmark import refuse_without_effect
 from rnn_imdb.benchmarks import epochs
+from rnn_imdb.benchmarks.jax_program import make_step
 from rnn_imdb.common.errors import UserError
+from rnn_imdb.model.rnn import ReviewClassifier
 from rnn_imdb.training import environment
 from rnn_imdb.training import trainer as build
-from rnn_imdb.training.module import SentimentModule
+from rnn_imdb.training.module import SentimentModule, mean_loss
+from rnn_imdb.training.optimizers import RMSprop
 
 
 @pytest.mark.parametrize(
@@ -72,6 +76,26 @@ def test_every_contender_has_the_optimizer_and_the_words_asked_for(
         ("adam", (0.8, 0.9))
     ]
     assert [module.classifier.embedding.num_embeddings for module in trained] == 4 * [50]
+
+
+def test_plain_jax_learns_as_the_package_does() -> None:
+    pytest.importorskip("jax", reason="an extra")
+    environment.start(0)
+    classifier = ReviewClassifier(vocabulary_size=50)
+    jax_step = make_step(classifier, learning_rate=0.01)
+    optimizer = RMSprop(classifier.parameters(), lr=0.01, alpha=0.9, eps=1e-7)
+    tokens, labels = torch.randint(50, (8, 4, 12)), torch.randint(2, (8, 4)).float()
+    tokens[:, :2, :5] = 0
+    losses = []
+    for words, classes in zip(tokens, labels, strict=True):
+        optimizer.zero_grad()
+        loss = mean_loss(classifier(words), classes)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+        assert abs(float(jax_step(words, classes)) - losses[-1]) < 1e-3
+    # it has learned in the meantime
+    assert max(losses) - min(losses) > 0.01
 
 
 def test_keras_takes_part_with_its_own_optimizer() -> None:
