@@ -4,6 +4,7 @@ from functools import partial
 
 from omegaconf import DictConfig
 
+from rnn_imdb.common.console import waiting
 from rnn_imdb.common.interrupts import deferred
 from rnn_imdb.common.runs import find_checkpoint
 from rnn_imdb.config.checks import check
@@ -16,7 +17,7 @@ def task(config: DictConfig) -> None:
     check(config)
     # torch takes seconds to import, and a mistyped path should not wait for it
     find_checkpoint(config.checkpoint)
-    with deferred():
+    with deferred(), waiting("importing torch and Lightning"):
         from rnn_imdb.training.evaluation import evaluate
 
     evaluate(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from rnn_imdb.common.console import as_command
+from rnn_imdb.common.console import as_command, waiting
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.runs import find_checkpoint
 from rnn_imdb.insight.inputs import check_picture, read_texts, refuse_paths
@@ -67,8 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check_picture(given.plot, given.sample or len(given.text) + len(given.file))
     # torch takes seconds to import, and a mistyped path should not wait for it
     path = find_checkpoint(given.checkpoint)
-    from rnn_imdb.insight.prediction import describe, sampled
-    from rnn_imdb.training.checkpoint import open_checkpoint
+    with waiting("importing torch"):
+        from rnn_imdb.insight.prediction import describe, sampled
+        from rnn_imdb.training.checkpoint import open_checkpoint
 
     checkpoint = open_checkpoint(path)
     if given.interactive:

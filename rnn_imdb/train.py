@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from rnn_imdb.common.console import as_command, counted
+from rnn_imdb.common.console import as_command, counted, waiting
 from rnn_imdb.common.files import CONFIG, METRICS, relative
 from rnn_imdb.common.interrupts import Interrupted, deferred
 from rnn_imdb.common.processes import is_leader
@@ -61,7 +61,7 @@ def task(config: DictConfig) -> Any:
     if is_leader():
         print(in_short(config), flush=True)
     # torch and Lightning take seconds to import, and a mistyped option should not wait for them
-    with deferred():
+    with deferred(), waiting("importing torch and Lightning"):
         from rnn_imdb.training.run import train
 
     try:

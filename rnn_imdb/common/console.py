@@ -12,7 +12,10 @@ from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, TextIO
 
+from tqdm import tqdm
+
 from rnn_imdb.common.errors import UserError, fail, is_out_of_memory, printable, unusable
+from rnn_imdb.common.processes import is_leader
 
 
 def display_width(text: str) -> int:
@@ -42,6 +45,14 @@ def one_line(text: str, width: int) -> str:
 def counted(number: int, noun: str) -> str:
     """``1 epoch``, ``2,000 epochs``."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Say in a terminal, in a line that vanishes, what the block does that takes its time."""
+    # of several processes, one speaks for all; None means in a terminal alone
+    with tqdm(desc=what, bar_format="{desc} ...", leave=False, disable=None if is_leader() else True):
+        yield
 
 
 def shows_colours(stream: TextIO) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from rnn_imdb.common.console import waiting
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.data.sources import Source
 from rnn_imdb.data.splits import SPLITS, Split, review_ids, split_reviews
@@ -95,8 +96,10 @@ def encoded_reviews(
         key["vocabulary"] = _words_digest(vocabulary.words)
     folder = _folder(cache_dir, key)
     if (found := _open(folder, key)) is None:
-        _write(folder, encode(source, encoding, vocabulary), key)
-        found = _open(folder, key)
+        encoded = encode(source, encoding, vocabulary)
+        with waiting("writing the cache of encoded reviews"):
+            _write(folder, encoded, key)
+            found = _open(folder, key)
     if found is None:
         raise UserError(f"the cache {folder} is damaged and cannot be replaced: remove it, or set data.cache_dir")
     return found

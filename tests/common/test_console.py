@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from rnn_imdb.common.console import as_command, clip, display_width, one_line, pad
+from rnn_imdb.common.console import as_command, clip, display_width, one_line, pad, waiting
 from rnn_imdb.common.errors import UserError, fail
 from rnn_imdb.config.hydra import run_hydra
 
@@ -237,3 +237,18 @@ def test_other_errors_of_a_command_keep_their_traceback(tmp_path: Path, monkeypa
     monkeypatch.setattr(sys, "argv", ["benchmark"])
     with pytest.raises(RuntimeError, match="a defect"):
         run_hydra("benchmark", fails)
+
+
+def test_terminal_says_what_takes_its_time_and_a_log_does_not(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with waiting("importing torch"):
+        pass
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with waiting("importing torch"):
+        assert "importing torch ..." in capsys.readouterr().err
+    assert capsys.readouterr().err.strip() == ""
+    monkeypatch.setenv("RANK", "1")
+    with waiting("importing torch"):
+        assert capsys.readouterr().err == ""
