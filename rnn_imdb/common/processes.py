@@ -33,12 +33,17 @@ def cores() -> int:
     return min(bound, int(os.environ.get("SLURM_CPUS_PER_TASK", bound)))
 
 
+def tasks() -> int:
+    """How many processes ``srun`` or ``torchrun`` started with this one, itself included."""
+    return int(os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ.get("WORLD_SIZE") or 1)
+
+
 def slurm() -> "list[ClusterEnvironment]":
     """Lightning's Slurm, where ``srun`` started several tasks; elsewhere Lightning starts what there is to start."""
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
     from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-    several = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 and not TorchElasticEnvironment.detect()
+    several = tasks() > 1 and "SLURM_STEP_NUM_TASKS" in os.environ and not TorchElasticEnvironment.detect()
     # it would requeue the job, with a checkpoint that every later fit and test takes for its own
     return [SLURMEnvironment(auto_requeue=False)] if several else []
 

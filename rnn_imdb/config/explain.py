@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
+from importlib.util import find_spec
 
 from hydra.errors import ConfigCompositionException
 from omegaconf.errors import ValidationError
@@ -41,6 +42,8 @@ def explain(error: Exception, command: str = "train") -> str:
         return f"{key}{must}: {str(cause).splitlines()[0]}"
     # neither says anything about the option
     lines = str(error).split("Config search path:")[0].splitlines()
+    extra = "hydra/launcher/" in str(error) and find_spec("submitit") is None
+    lines += ["joblib and slurm need pip install -e '.[sweep]'"] if extra else []
     return "\n".join(line for line in lines if line.strip() and "See https://hydra.cc" not in line)
 
 

@@ -22,11 +22,11 @@ from rnn_imdb.common.console import as_command, one_line
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import CONFIG, ERROR, Busy, refuse_links, write_atomically
 from rnn_imdb.common.interrupts import Interrupted, deferred, interruptible
-from rnn_imdb.common.processes import cores
+from rnn_imdb.common.processes import cores, tasks
 from rnn_imdb.config.checks import check, check_values
 from rnn_imdb.config.identity import digest, reviews
 from rnn_imdb.sweeps.leaderboard import leaderboard
-from rnn_imdb.sweeps.results import read_jobs, write_csv
+from rnn_imdb.sweeps.results import duration, read_jobs, write_csv
 from rnn_imdb.training.outcome import finished
 
 # seconds of each job that this process trained
@@ -74,10 +74,11 @@ def refuse_single(config: DictConfig) -> None:
             "nothing: leave it out",
             exit_code=2,
         )
-    if trainer.strategy != "auto" or trainer.devices not in (1, "auto"):
+    if trainer.strategy != "auto" or trainer.devices not in (1, "auto") or tasks() > 1:
         raise UserError(
             f"a job of a sweep is one process, got trainer.strategy={trainer.strategy} trainer.devices="
-            f"{trainer.devices}: leave them out, and run jobs side by side with hydra/launcher=joblib",
+            f"{trainer.devices} and {tasks()} started by srun or torchrun: start one, and run jobs side by side with "
+            "hydra/launcher=joblib or slurm",
             exit_code=2,
         )
 
@@ -98,9 +99,11 @@ def _requeued() -> Iterator[None]:
 
         print(f"interrupted by {interrupt}", flush=True)
         job = JobEnvironment()
-        known = states([job.job_id]) if job.cluster == "slurm" else None
-        # one that is cancelled, or out of time, runs no more
-        if known and known[job.job_id][0] == "RUNNING":
+        again = interrupt.exit_code == 128 + job._usr_sig()
+        if job.cluster == "slurm":
+            # one that is cancelled, or out of time, runs no more
+            again = (states([job.job_id]) or {}).get(job.job_id, ("", ""))[0] == "RUNNING"
+        if again:
             # submitit's own signal, at which it requeues the job and ends the process
             signal.raise_signal(job._usr_sig())
         raise SystemExit(interrupt.exit_code) from None
@@ -162,7 +165,7 @@ def run_job(config: DictConfig, folder: Path) -> Any:
         return None
     left = (config.sweep.jobs - hydra.job.num - 1) * sum(_durations) / max(len(_durations), 1) / workers
     # a process of a cluster's knows of no other job
-    later = "" if "SUBMITIT_EXECUTOR" in os.environ else f"; {left / 60:.0f} min left"
+    later = "" if "SUBMITIT_EXECUTOR" in os.environ else f"; {duration(left)} left"
     print(f"{job}: {finished_line(metrics, before)}{later}", flush=True)
     return _returned(config, metrics)
 
@@ -183,7 +186,8 @@ def _train(config: DictConfig, folder: Path, workers: int) -> dict[str, Any]:
         write_atomically(folder / CONFIG, OmegaConf.to_yaml(config, resolve=True).encode())
     check(config)
     (folder / ERROR).unlink(missing_ok=True)
-    with (folder / "output.txt").open("a", encoding="utf-8", errors="replace") as file, redirect_stdout(file):
+    # line by line, for who looks on
+    with (folder / "output.txt").open("a", 1, encoding="utf-8", errors="replace") as file, redirect_stdout(file):
         return train(config, folder, resuming=True)
 
 
@@ -248,5 +252,7 @@ def outliving_workers() -> Iterator[None]:
         killed = "a worker of the sweep was killed, as happens where memory runs out, and its jobs are unfinished"
         reason = killed if isinstance(error, BrokenExecutor) else one_line(str(error), 200)
         print(f"error: {reason}: the same command goes on (with less side by side, if need be)", file=sys.stderr)
-        _conclude(SweepCallback.folder)
+        # it may have come before any job began
+        if any(SweepCallback.folder.glob(f"*/{CONFIG}")):
+            _conclude(SweepCallback.folder)
         raise SystemExit(1) from None

@@ -11,8 +11,8 @@ from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any, cast
 
+import submitit
 from omegaconf import DictConfig
-from submitit import SlurmExecutor
 from submitit.core.core import Job
 from submitit.core.plugins import get_executors
 from submitit.core.utils import DelayedSubmission, FailedJobError, UncompletedJobError
@@ -29,12 +29,14 @@ _ENDED = (
     *("GONE", "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED"),
     *("NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),
 )
+# what our command and Slurm write into a job's log before it ends
+_REASON = r"(slurmstepd[^:]*: )?error: "
 # why jobs wait on every cluster
 _USUAL = ("None", "Priority", "Resources", "JobArrayTaskLimit", "BeginTime")
 
 
 def prepare(launcher: DictConfig) -> None:
-    """Let submitit use :class:`Executor`.
+    """Let submitit use :class:`SlurmExecutor`.
 
     Raises:
         UserError: there is no Slurm here, or a job would be several processes.
@@ -52,7 +54,7 @@ def prepare(launcher: DictConfig) -> None:
             f"hydra.launcher.tasks_per_node={launcher.tasks_per_node}: leave them out",
             exit_code=2,
         )
-    cast("dict[str, Any]", get_executors())["slurm"] = Executor
+    cast("dict[str, Any]", get_executors())["slurm"] = SlurmExecutor
 
 
 def states(numbers: Collection[str]) -> dict[str, tuple[str, str]] | None:
@@ -70,7 +72,7 @@ def states(numbers: Collection[str]) -> dict[str, tuple[str, str]] | None:
     return {number: (state, reason) for number, state, reason in lines}
 
 
-class Executor(SlurmExecutor):
+class SlurmExecutor(submitit.SlurmExecutor):
     """Submits jobs, as several arrays where one must not be so large, and waits until all have ended."""
 
     def _internal_process_submissions(self, delayed_submissions: list[DelayedSubmission]) -> list[Job[Any]]:
@@ -88,13 +90,14 @@ class Executor(SlurmExecutor):
                     jobs += super()._internal_process_submissions(delayed_submissions[start : start + size])
         except FailedJobError as error:
             _cancel(jobs)
+            reason = one_line(str(error).replace("sbatch: error: ", ""), 300)
             raise UserError(
-                f"Slurm must accept the jobs, but says {one_line(str(error), 300)!r}: change hydra.launcher.partition, "
-                "account, mem_gb, cpus_per_task or timeout_min"
+                f"Slurm must accept the jobs, but says {reason!r}: change hydra.launcher.partition, account, mem_gb, "
+                "cpus_per_task or timeout_min"
             ) from error
         numbers = " ".join(_arrays(jobs))
         print(
-            f"{len(jobs)} jobs are with Slurm as {numbers} (scancel {numbers} ends them); logs are in "
+            f"submitted to Slurm as {numbers} (scancel {numbers} ends all {len(jobs)}); logs are in "
             f"{relative(self.folder.parent)}",
             flush=True,
         )
@@ -118,14 +121,15 @@ def _wait(jobs: Sequence[Job[Any]], submissions: Sequence[DelayedSubmission]) ->
     for job, submission in zip(jobs, submissions, strict=True):
         overrides, _, number, *_ = submission.args
         swept = [text for text in overrides if text.lstrip("+").partition("=")[0] in sweep.swept]
-        names[job.job_id] = f"job {number + 1}/{sweep.jobs}  {' '.join(swept)}"
+        names[job.job_id] = f"job {number + 1}  {' '.join(swept)}".rstrip()
     left = {job.job_id: job for job in jobs}
     lost: set[str] = set()
     gone: set[str] = set()
     told: set[str] = set(_USUAL)
     asked = time.monotonic()
     while left:
-        time.sleep(_LOOK)
+        # a thousandth and a hundredth of a second for each job, or many would keep file system and Slurm busy
+        time.sleep(max(_LOOK, len(left) / 1000))
         lines: dict[str, str] = {}
         for number, job in left.items():
             if job.paths.result_pickle.exists():
@@ -134,7 +138,7 @@ def _wait(jobs: Sequence[Job[Any]], submissions: Sequence[DelayedSubmission]) ->
                 if outcome == "error":
                     lost.add(number)
                     lines[number] = f"{names[number]}: {one_line(result.strip().splitlines()[-1], 200)}"
-        known = states(_arrays(left.values())) if time.monotonic() - asked > _ASK else None
+        known = states(_arrays(left.values())) if time.monotonic() - asked > max(_ASK, len(left) / 100) else None
         if known is not None:
             asked = time.monotonic()
             found = {number: known.get(number, ("GONE", ""))[0] for number in left if number not in lines}
@@ -142,7 +146,7 @@ def _wait(jobs: Sequence[Job[Any]], submissions: Sequence[DelayedSubmission]) ->
             # a result may come a little later, or the job again
             for number in ended & gone:
                 lost.add(number)
-                lines[number] = f"{names[number]}: {found[number]}: {_last_line(left[number].paths.stderr, '')}"
+                lines[number] = f"{names[number]}: {found[number]}: {_last_line(left[number].paths.stderr, _REASON)}"
             gone = ended
             for reason in {reason for state, reason in known.values() if state == "PENDING"} - told:
                 told.add(reason)
@@ -167,7 +171,9 @@ def _cancel(jobs: Collection[Job[Any]]) -> None:
         subprocess.run(["scancel", *_arrays(jobs)], check=False)
 
 
-def _last_line(path: Path, start: str) -> str:
-    """The last line of a log that begins with ``start``, or where the log should be."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
-    return one_line(next((line for line in reversed(lines) if line.startswith(start)), f"see {path}"), 200)
+def _last_line(log: Path, wanted: str) -> str:
+    """The last line of a log that begins as ``wanted`` says, or just the last, or where the log should be."""
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.is_file() else []
+    lines = [line for line in lines if line.strip()]
+    found = [line for line in lines if re.match(wanted, line)] or lines or [f"see {log}"]
+    return one_line(found[-1], 200)

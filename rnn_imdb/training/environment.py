@@ -12,6 +12,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch import seed_everything
 
+from rnn_imdb.common.processes import cores
 from rnn_imdb.scan import native
 from rnn_imdb.training import lean
 
@@ -43,6 +44,8 @@ def start(seed: int) -> None:
     slower. The mode is inherited by threads, so it has to be set before torch starts any.
     """
     torch.set_flush_denormal(True)
+    # torch heeds what the process is bound to, but not what Slurm gave to the task
+    torch.set_num_threads(min(torch.get_num_threads(), cores()))
     for message in _CHATTER:
         warnings.filterwarnings("ignore", message=message)
     # hints about products and hardware come as log messages of the level INFO

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import compose
+from conftest import compose, with_threads
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from test_quality import assert_same_quality
 from test_resume import curves
@@ -148,6 +148,22 @@ def test_processes_started_in_a_notebook_are_refused(
 def test_one_process_leads(job: dict[str, str], leads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     set_environment(monkeypatch, job)
     assert is_leader() == leads
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, 3), ("2", 2), ("8", 3)])
+def test_threads_are_as_many_as_the_task_may_use(
+    given: str | None, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2, 5})
+    set_environment(monkeypatch, {"SLURM_CPUS_PER_TASK": given} if given else {})
+    assert processes.cores() == expected
+
+    def train_with(threads: int) -> int:
+        torch.set_num_threads(threads)
+        environment.start(0)
+        return torch.get_num_threads()
+
+    assert with_threads(1, lambda: [train_with(1), train_with(4)]) == [1, expected]
 
 
 def test_processes_drop_other_words_and_the_first_those_of_a_single_one() -> None:

@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from omegaconf import OmegaConf
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import locked
 from rnn_imdb.config import names as choices
-from rnn_imdb.config.compose import conf_folder
+from rnn_imdb.config.compose import conf_folder, restore
 from rnn_imdb.sweeps import job
 from rnn_imdb.sweeps.command_line import prepare
 from rnn_imdb.sweeps.results import read_jobs
+from rnn_imdb.training import run
 
 pytestmark = pytest.mark.usefixtures("forked")
 
@@ -296,6 +298,26 @@ def test_finished_job_is_found_whatever_its_sweep_goes_over(
     assert done.stdout.count("finished before") == 2
 
 
+def test_job_that_another_process_finishes_before_its_lock_is_left_as_it_is(
+    swept: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = jobs_of(swept[0] / "experiments" / "runs" / "sweep")["state_dim-4"]
+    folder = Path(shutil.copytree(done, tmp_path / done.name, ignore=shutil.ignore_patterns("metrics.json")))
+
+    @contextmanager
+    def locked_later(folder: Path) -> Iterator[None]:
+        with locked(folder):
+            shutil.copy(done / "metrics.json", folder)
+            before.update({path: path.stat().st_mtime_ns for path in folder.rglob("*")})
+            yield
+
+    before: dict[Path, int] = {}
+    monkeypatch.setattr(run, "locked", locked_later)
+    metrics = run.train(restore(yaml.safe_load((done / "config.yaml").read_text())), folder, resuming=True)
+    assert metrics == json.loads((done / "metrics.json").read_text())
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_launchers_give_the_same_results(
     launcher: str, swept: tuple[Path, list[str]], tmp_path: Path, command: Command
@@ -338,9 +360,29 @@ def test_slurm_has_a_ready_configuration(command: Command) -> None:
     assert "array_parallelism: 32" in done.stdout
 
 
+def test_slurm_is_looked_for_before_anything_is_composed(
+    command: Command, small_overrides: list[str], tmp_path: Path
+) -> None:
+    nowhere = {"env": os.environ | {"PATH": str(tmp_path)}}
+    done = command("train", *small_overrides, "-m", "seed=range(9999)", "hydra/launcher=slurm", **nowhere)
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "error: hydra/launcher=slurm must find Slurm's commands, but there is no sbatch, srun"
+    )
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("override", ["trainer=ddp", "resume=auto", "model.state_dim=interval(4,8)"])
 def test_sweep_refuses_what_no_job_can_do(override: str, small_overrides: list[str], command: Command) -> None:
     done = command("train", *small_overrides, "-m", "seed=0,1", override)
     assert done.returncode == 2
     assert done.stderr.startswith("error: a ")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["SLURM_STEP_NUM_TASKS", "WORLD_SIZE"])
+def test_sweep_that_is_started_twice_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    job.refuse_single(compose("train"))
+    monkeypatch.setenv(name, "2")
+    with pytest.raises(UserError, match=r"a job of a sweep is one process, got .* 2 started by srun or torchrun"):
+        job.refuse_single(compose("train"))
