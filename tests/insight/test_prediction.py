@@ -119,7 +119,15 @@ def test_file_that_is_no_review_is_not_judged(
 
 
 def test_review_that_looks_like_a_table_or_a_path_is_judged(trained: Path) -> None:
-    for text in ("A review, a text; both brilliant", "{brilliant}", "[1, 2]", "Review, text\n", "/", "1"):
+    for text in (
+        "Review\nbrilliant",
+        "A review, a text; both brilliant",
+        "{brilliant}",
+        "[1, 2]",
+        "Review, text\n",
+        "/",
+        "1",
+    ):
         assert decode(text.encode(), "-") == text
 
 

@@ -196,6 +196,16 @@ def test_only_words_of_integers_are_looked_up() -> None:
 
 
 @with_kernel
+def test_a_gradient_of_the_callers_is_left_as_it_is() -> None:
+    # as large as the gradient of x, whose memory it could be
+    x, gradient = torch.ones(2, 3, 16, requires_grad=True), torch.ones(2, 3, 16)
+    project_inputs(x, torch.full((16, 16), 2.0)).backward(gradient)
+    assert x.grad is not None
+    assert (x.grad == 32).all()
+    assert (gradient == 1).all()
+
+
+@with_kernel
 def test_nothing_is_done_for_no_rows() -> None:
     table, matrix = torch.ones(4, 3, requires_grad=True), torch.ones(5, 3, requires_grad=True)
     for result in (
