@@ -29,26 +29,24 @@ def leaderboard(jobs: Sequence[Job]) -> str:
     if not _several(rank_configurations(jobs)):
         return standings(jobs)
     means = standings([job for job in jobs if job.status == "finished"])
-    return f"{_jobs(jobs, rank_configurations(jobs, apart=True))}\n\n{means}"
+    return f"{_jobs(jobs, rank_configurations(jobs, apart=True), varied(jobs))}\n\n{means}"
 
 
 def standings(jobs: Sequence[Job]) -> str:
     """The settings, means over seeds where there are several, jobs that did not finish, and the best by validation."""
-    settings = rank_configurations(jobs)
-    parts = [_jobs(jobs, settings)]
-    if len(settings) > 1:
-        parts.append(textwrap.fill(best_in_words(settings, varied(jobs)), _width()))
-    return "\n\n".join(parts)
+    settings, keys = rank_configurations(jobs), varied(jobs)
+    table = _jobs(jobs, settings, keys)
+    return f"{table}\n\n{textwrap.fill(best_in_words(settings, keys), _width())}" if len(settings) > 1 else table
 
 
 def _several(settings: Sequence[Configuration]) -> bool:
     return any(len(setting.jobs) > 1 for setting in settings)
 
 
-def _jobs(jobs: Sequence[Job], settings: Sequence[Configuration]) -> str:
+def _jobs(jobs: Sequence[Job], settings: Sequence[Configuration], keys: Sequence[str]) -> str:
     """A table of ``settings`` and of the jobs that did not finish."""
     several, tested = _several(settings), any("test/accuracy" in job.metrics for job in jobs)
-    keys = [key for key in varied(jobs) if key != "seed" or not several]
+    keys = [key for key in keys if key != "seed" or not several]
     header = ["val acc %", *(["test acc %"] if tested else []), "seeds" if several else "best ep.", "time"]
     rows = []
     for setting in settings[:MOST]:

@@ -139,7 +139,7 @@ def draw_accuracies(settings: Sequence[Configuration], panels: Sequence[tuple[st
     names = short_names([key for _, key in panels])
     figure, axes = _panels(len(panels), 4.6, 3.8)
     bars = len(settings) <= MOST_BARS
-    look = {"markersize": 7, "capsize": 3, "elinewidth": 1.3} if bars else {"markersize": 4, "alpha": 0.5}
+    look: dict[str, Any] = {"markersize": 7, "capsize": 3} if len(settings) <= 100 else {"markersize": 4, "alpha": 0.5}
     for axis, (split, key) in zip(axes, panels, strict=True):
         values = [each.parameters if key == "parameters" else each.config.get(key) for each in settings]
         places = np.array(_places(axis, names[key], values))
@@ -188,7 +188,7 @@ def _places(axis: Axes, name: str, values: Sequence[Any]) -> list[float]:
     # the best first
     kept = list(dict.fromkeys(texts))
     axis.set_xlabel(name if len(kept) <= MOST_VALUES else f"{name} (the best {MOST_VALUES} of {len(kept)})")
-    axis.set_xticks(range(len(kept[:MOST_VALUES])), kept[:MOST_VALUES], rotation=30 if len("".join(kept)) > 24 else 0)
+    axis.set_xticks(range(len(kept[:MOST_VALUES])), kept[:MOST_VALUES], rotation=30 if len("".join(kept)) > 18 else 0)
     place = {text: float(index) if index < MOST_VALUES else math.nan for index, text in enumerate(kept)}
     # many dots would hide each other
     aside = 0.5 if len(values) > MOST_BARS else 0.0

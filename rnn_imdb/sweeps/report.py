@@ -50,10 +50,10 @@ def write_report(jobs: Sequence[Job], folder: Path, *, title: str, command: str)
 
 def markdown(jobs: Sequence[Job], *, title: str, plots: Mapping[str, str], command: str) -> str:
     """The text of ``summary.md``; ``plots`` are file names, each with a caption."""
-    settings = rank_configurations(jobs)
-    parts = [f"# {_escaped(title)}", _swept(jobs), _outcome(jobs)]
+    settings, keys = rank_configurations(jobs), varied(jobs)
+    parts = [f"# {_escaped(title)}", _swept(jobs, keys), _outcome(jobs)]
     if settings:
-        parts += ["## Configurations", _best(settings, varied(jobs)), _table(settings, varied(jobs))]
+        parts += ["## Configurations", _best(settings, keys), _table(settings, keys)]
     if plots:
         parts.append("## Plots")
         parts += [f"{_escaped(caption)}\n\n![{Path(name).stem}]({name})" for name, caption in plots.items()]
@@ -61,14 +61,14 @@ def markdown(jobs: Sequence[Job], *, title: str, plots: Mapping[str, str], comma
     return "\n\n".join([*parts, "## Made by", made]) + "\n"
 
 
-def _swept(jobs: Sequence[Job]) -> str:
+def _swept(jobs: Sequence[Job], keys: Sequence[str]) -> str:
     lines = []
-    for key in varied(jobs):
+    for key in keys:
         values = {shown(job.config[key]): job.config[key] for job in jobs if key in job.config}
         numbers = sorted((text for text, value in values.items() if is_number(value)), key=values.__getitem__)
         texts = numbers + sorted(values.keys() - set(numbers))
         if len(texts) > MOST_VALUES:
-            texts = [*texts[:1], "…", *texts[-1:], f"({len(texts)} values)"]
+            texts = [f"{texts[0]} to {texts[-1]}", f"{len(texts)} values"]
         lines.append(f"- {_code(key)}: {_escaped(', '.join(texts))}")
     if not lines:
         return "Nothing was swept: every job has the same options." if len(jobs) > 1 else "One run; nothing was swept."
