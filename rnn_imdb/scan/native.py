@@ -26,8 +26,8 @@ _N, _POINTER, _THREADS, _NUMBER = ctypes.c_long, ctypes.c_void_p, ctypes.c_int, 
 _MATRIX = [_POINTER, _N, _N]  # data and two strides
 # what a function of csrc/*.c returns where it did nothing, or not all: Status in common.h
 _NO_MEMORY, _OUT_OF_RANGE = 1, 2
-_INTEGERS = ("tokens", "numbers", "words", "positions", "counts")
-_DTYPES = dict.fromkeys(("mask", "own_mask"), torch.bool) | dict.fromkeys(_INTEGERS, torch.int64)
+_DTYPES = {"mask": torch.bool, "own_mask": torch.bool}
+_DTYPES |= dict.fromkeys(["tokens", "numbers", "words", "positions", "counts"], torch.int64)
 
 
 class _Function:
