@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
@@ -29,6 +31,13 @@ def register() -> None:
     """Make the schemas known to Hydra, as ``schema/NAME``."""
     for name, schema in SCHEMAS.items():
         ConfigStore.instance().store(group="schema", name=name, node=schema)
+
+
+def compose(command: str, overrides: list[str]) -> DictConfig:
+    """The configuration of ``command`` with what one would type, for use from Python; ``checks.check`` tests it."""
+    register()
+    with initialize_config_dir(str(conf_root(command)), version_base="1.3"):
+        return hydra_compose(command, overrides=overrides)
 
 
 def restore(saved: dict[str, Any]) -> DictConfig:

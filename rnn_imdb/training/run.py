@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -43,13 +44,16 @@ from rnn_imdb.training.resume_check import check_last, digest_of_reviews, open_l
 from rnn_imdb.training.trainer import build_data, build_module, build_trainer, parameter_dtype, refusals
 
 
-def train(config: DictConfig, folder: Path, *, resuming: bool = False) -> dict[str, Any]:
+def train(
+    config: DictConfig, folder: Path, *, resuming: bool = False, callbacks: Sequence[L.Callback] = ()
+) -> dict[str, Any]:
     """Train as ``config`` says, score the best epoch on the test reviews, and write both into ``folder``.
 
     Args:
         config: a checked configuration of ``conf/train.yaml``.
         folder: the run folder: empty or not there yet, or to be continued from its last epoch.
-        resuming: whether the folder is one to continue.
+        resuming: whether the folder is one to continue; a finished run is then returned as it is.
+        callbacks: further ones, as a search has to watch and end a trial (``trainer.should_stop``).
 
     Returns:
         What ``metrics.json`` holds: figures of the best epoch (``validation/…``), ``test/…`` and ``train/…``;
@@ -62,6 +66,7 @@ def train(config: DictConfig, folder: Path, *, resuming: bool = False) -> dict[s
     """
     # the other processes of a distributed training find the folder taken by theirs
     if is_leader() and resuming:
+        folder.mkdir(parents=True, exist_ok=True)
         refuse_links(folder)
     elif is_leader():
         _refuse_used(folder)
@@ -77,7 +82,7 @@ def train(config: DictConfig, folder: Path, *, resuming: bool = False) -> dict[s
                     f"two runs were given the folder {folder}, and the other was first: try again", exit_code=2
                 )
             _write_config(folder, config)
-        return _train(config, folder, folder / GROWING if growing else folder)
+        return _train(config, folder, folder / GROWING if growing else folder, callbacks)
 
 
 def _grows(config: DictConfig, folder: Path) -> bool:
@@ -86,7 +91,7 @@ def _grows(config: DictConfig, folder: Path) -> bool:
     return begun or config.trainer.max_epochs > read_config(folder).trainer.max_epochs
 
 
-def _train(config: DictConfig, folder: Path, work: Path) -> dict[str, Any]:
+def _train(config: DictConfig, folder: Path, work: Path, callbacks: Sequence[L.Callback]) -> dict[str, Any]:
     """Train in ``folder``; checkpoints lie in ``work``, a folder within it for a finished run that trains on."""
     environment.start(config.seed)
     data = build_data(config.data, seed=config.seed)
@@ -108,6 +113,7 @@ def _train(config: DictConfig, folder: Path, work: Path) -> dict[str, Any]:
             Charts(),
             table,
             CheckpointContent(content, None if source else work / LAST),
+            *callbacks,
         ],
         checkpoints=work / LAST.parent,
         purge_step=last.step if last else None,
