@@ -94,7 +94,14 @@ def test_checkpoint_is_the_best_of_the_run_that_is_meant(runs: Path, capsys: pyt
 def test_short_name_means_the_run_again(runs: Path, tmp_path: Path) -> None:
     names = [short_name(tmp_path / runs / name) for name in NAMES]
     # of two runs of one second, the one without a suffix has the shorter name
-    assert names == [NAMES[0][:19], NAMES[1], NAMES[2], str(runs / NAMES[3]), str(runs / NAMES[4]), "seed-1-def"]
+    assert names == [
+        NAMES[0].removesuffix("_last"),
+        NAMES[1],
+        NAMES[2],
+        str(runs / NAMES[3]),
+        str(runs / NAMES[4]),
+        "seed-1-def",
+    ]
     assert short_name(tmp_path.parent) == str(tmp_path.parent)
 
 
