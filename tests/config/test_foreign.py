@@ -275,7 +275,7 @@ def test_evaluation_replaces_a_link_and_takes_no_place_from_the_checkpoint(
     assert (tmp_path / "mine").read_text() == "mine"
     assert "theirs" not in (run / "evaluation_aclimdb_test.json").read_text()
     monkeypatch.delenv("IMDB_ROOT")
-    with pytest.raises(UserError, match=r"data\.root must be given .* add data\.root=PATH, which was '.*theirs'"):
+    with pytest.raises(UserError, match=r"data\.root must be given .* add data\.root=PATH .*, which was '.*theirs'"):
         evaluate(run)
     assert evaluate(run, data={"root": str(small_archive)}) == before
 

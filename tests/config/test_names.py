@@ -25,5 +25,6 @@ TABLES = {
 
 @pytest.mark.parametrize("name", TABLES)
 def test_names_are_those_of_the_table(name: str) -> None:
-    assert {each for each in vars(names) if each.isupper()} == set(TABLES)
+    # figures are no classes
+    assert {each for each in vars(names) if each.isupper()} == {*TABLES, "FIGURES", "OBJECTIVES"}
     assert sorted(getattr(names, name)) == sorted(TABLES[name])

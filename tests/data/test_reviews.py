@@ -132,7 +132,7 @@ def test_a_root_that_is_no_file_and_no_folder_is_reported(kind: str, tmp_path: P
         os.mkfifo(path)
     else:
         path.symlink_to(path if kind == "loop" else tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"data\.root must be a folder or an archive, or .*, got .*root"):
+    with pytest.raises(UserError, match=r"data\.root must be a folder or an archive that exists, got .*root"):
         read(path)
 
 
