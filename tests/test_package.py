@@ -84,13 +84,16 @@ def test_readme_command_runs(
     module = re.search(r"python -m (rnn_imdb\.\w+)(.*)", line)
     assert module is not None, line
     arguments = shlex.split(module[2].split("|")[0])
-    arguments = [argument.replace("RUN", str(trained_run / "RUN")) for argument in arguments]
+    arguments = [re.sub(r"\b(RUN|latest)\b", str(trained_run / "RUN"), argument) for argument in arguments]
+    archive = next(argument for argument in small_overrides if argument.startswith("data.root="))
     if module[1] == "rnn_imdb.train" and any(argument.startswith("resume=") for argument in arguments):
         # the configuration of the run counts
         arguments += small_overrides if "resume=auto" in arguments else []
     elif module[1] == "rnn_imdb.train" and "--help" not in arguments:
         # a sweep is shortened to two of its jobs, and of several overrides of one key the last counts
         arguments = [argument for argument in arguments if not argument.startswith("data")]
+        # without a cluster, or plugins of one's own
+        arguments = [argument for argument in arguments if not argument.startswith(("hydra/", "hydra.launcher"))]
         sweeps = "-m" in arguments or any(argument.startswith("sweep=") for argument in arguments)
         quick = ["trainer.max_epochs=1", "model.state_dim=4", "model.embedding_dim=4,5", "model.readout=last", "seed=0"]
         if sweeps:
@@ -99,16 +102,23 @@ def test_readme_command_runs(
         else:
             arguments.append("trainer.fast_dev_run=1")
         arguments += small_overrides
-    if module[1] == "rnn_imdb.report":
-        arguments = [str(trained_run / "RUN")]
+    if "--sample" in arguments:
+        arguments += ["--root", archive.removeprefix("data.root=")]
     if module[1] == "rnn_imdb.benchmark":
         quick = ["batch_sizes=[2]", "state_dims=[8]", "time=9", "seconds=0.01"]
         arguments += [*small_overrides, "repeats=1"] if "epoch=true" in arguments else quick
     if module[1] == "rnn_imdb.evaluate":
-        archive = next(argument for argument in small_overrides if argument.startswith("data.root="))
         arguments = [argument for argument in arguments if not argument.startswith("data")]
         arguments += [archive, f"data.reviews_per_class={REVIEWS_PER_CLASS}"]
     run(forking_python, "-m", module[1], *arguments, cwd=tmp_path, input="a fine film")
+
+
+def test_readme_program_runs(forking_python: str, trained_run: Path, small_overrides: list[str]) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    archive = next(argument for argument in small_overrides if argument.startswith("data.root="))
+    program = program.replace("aclImdb_v1.tar.gz", archive.removeprefix("data.root="))
+    printed = run(forking_python, "-c", program, cwd=trained_run).stdout
+    assert re.match(r"(positive|negative) 0\.\d+\ntensor\(\[.*0\.\d+\n$", printed, re.DOTALL), printed
 
 
 @pytest.mark.parametrize(
