@@ -17,11 +17,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m rnn_imdb.predict",
         description="Say whether reviews are positive, with a model that rnn_imdb.train made.",
         epilog="Examples:\n"
-        "  python -m rnn_imdb.predict latest 'The acting is excellent and the story moved me.'\n"
+        "  python -m rnn_imdb.predict latest 'The acting is excellent.'\n"
         "  python -m rnn_imdb.predict latest -i\n"
         "  python -m rnn_imdb.predict RUN --sample 3\n"
         "  python -m rnn_imdb.predict RUN/checkpoints/last.ckpt --json < review.txt\n"
-        "  python -m rnn_imdb.predict RUN --explain 'A dull, predictable film, and a waste of time.'\n"
+        "  python -m rnn_imdb.predict RUN --explain 'A dull, predictable film.'\n"
         "  python -m rnn_imdb.predict RUN --plot review.png --file review.txt",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -3,7 +3,6 @@
 import csv
 import importlib
 import json
-import math
 import re
 import subprocess
 import sys
@@ -132,7 +131,6 @@ def test_sweep_file_composes(file: str) -> None:
     }
     fixed = [item.input_line or "" for item in overrides if not item.is_sweep_override()]
     assert "seed" in axes or "test=False" in fixed, "what is said of test reviews rests on several seeds"
-    assert fixed[-1] == f"sweep.jobs={math.prod(map(len, axes.values()))}"
     assert yaml.safe_load((HOME / file).read_text())["name"].startswith(file.partition("/")[0])
     for end in (0, -1):
         composed = compose("train", *fixed, *(f"{key}={values[end]}" for key, values in axes.items()))

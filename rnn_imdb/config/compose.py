@@ -1,5 +1,6 @@
 """Where configurations come from: the files in ``conf/``, or what a run kept. Imports nothing heavy."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,18 @@ from rnn_imdb.config.foreign import check_plain, with_current_names
 from rnn_imdb.config.run_name import run_folder
 from rnn_imdb.config.schema import REMOVED, SCHEMAS, TrainConfig
 
-# on import, for every process; cached, so that the time stays
-OmegaConf.register_new_resolver("run_folder", run_folder, replace=True, use_cache=True)
+# cached, so that the time stays
+_run_folder = cache(run_folder)
+
+
+def _run_folder_of(*, _root_: DictConfig) -> str:
+    """The run's folder by the overrides as they were typed, whatever references they hold."""
+    overrides: Any = OmegaConf.to_container(_root_.hydra.overrides, resolve=False)
+    return _run_folder(tuple(overrides["task"]))
+
+
+# on import, for every process
+OmegaConf.register_new_resolver("run_folder", _run_folder_of, replace=True)
 
 
 def conf_folder() -> Path:

@@ -108,7 +108,7 @@ def test_benchmark_can_put_torchs_rnn_in_place_of_the_cell() -> None:
             [
                 "recurrence 2,080, head 33;",
                 "words x 32, A 32 x (32 + 32), readout last, head 32 -> 1",
-                "threads on cpu",
+                " on cpu",
             ],
         ),
         (["model.readout=attention"], ["recurrence 2,080, readout 32, head 33;"]),

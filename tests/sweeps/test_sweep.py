@@ -253,7 +253,7 @@ def test_sweep_whose_results_cannot_be_written_fails(
 
 def test_interrupted_sweep_goes_on(small_overrides: list[str], tmp_path: Path, command: Command) -> None:
     slow = ["callbacks.early_stopping.patience=1000", "model.embedding_dim=4", "trainer.max_epochs=60"]
-    arguments = [*small_overrides, *slow, "-m", "seed=0,1"]
+    arguments = [*small_overrides, *slow, "sweep.workers=1", "-m", "seed=0,1"]
     process = subprocess.Popen(
         [sys.executable, "-m", "rnn_imdb.train", *arguments], cwd=tmp_path, stdout=subprocess.PIPE, text=True
     )
