@@ -178,10 +178,13 @@ def test_sweep_ends_when_slurm_ends_its_jobs(small_overrides: list[str], command
     assert done.returncode == 1, done.stdout + done.stderr
     assert re.search("1/1 ended: job 1: [A-Z_]+: .*memory limit", done.stdout)
     assert "Traceback" not in done.stderr
-    failing = ["-m", "data.vocabulary_size=2,50", "sweep.fail_fast=true"]
+    # the other would outlive the test
+    failing = ["-m", "data.vocabulary_size=2,50", "sweep.fail_fast=true", "trainer.max_epochs=100000"]
     done = command("train", *small_overrides, *LAUNCHER, *LONG, *failing)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert re.search(r"1/2 ended: job \d/2 .*: .*vocabulary_size must be a whole number from 3", done.stdout)
+    assert re.search(
+        "1/2 ended: job 1  data.vocabulary_size=2: FAILED: error: .*sweep.fail_fast=true: see ", done.stdout
+    )
     assert "sweep.fail_fast=true, so 1 further jobs were cancelled" in done.stderr
     assert "1 of 1 jobs failed" in done.stdout or "1 of 2 jobs failed" in done.stdout
     wait_for(lambda: not ask("squeue", "--noheader"))
