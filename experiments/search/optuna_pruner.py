@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import lightning.pytorch as L
-import optuna
+import optuna  # pyright: ignore[reportMissingImports] not among the extras
 
 from rnn_imdb.config.checks import check
 from rnn_imdb.config.compose import compose

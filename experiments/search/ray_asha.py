@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
-from ray import tune
-from ray.tune.schedulers import ASHAScheduler
+from ray import tune  # pyright: ignore[reportMissingImports] not among the extras
+from ray.tune.schedulers import ASHAScheduler  # pyright: ignore[reportMissingImports] not among the extras
 
 from rnn_imdb.config.checks import check
 from rnn_imdb.config.compose import compose
