@@ -13,8 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.core_plugins import basic_launcher, basic_sweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
@@ -36,6 +35,8 @@ from rnn_imdb.training.outcome import finished
 
 # Hydra makes plugins of this package alone, so this module is there under a second name
 _PLUGINS = "hydra_plugins.rnn_imdb"
+# looking for plugins, Hydra runs the modules of its own once more: a class taken before is another one's
+Plugins.instance()
 
 
 class Start(Callback):
@@ -119,7 +120,7 @@ def _composing_once(context: HydraContext) -> HydraContext:
     return context if isinstance(loader, _Composer) else HydraContext(_Composer(loader), context.callbacks)
 
 
-class Grid(BasicSweeper):
+class Grid(basic_sweeper.BasicSweeper):
     """Every combination of the values given; what is finished is told, and not given to the launcher."""
 
     __module__ = _PLUGINS
@@ -171,7 +172,7 @@ class Grid(BasicSweeper):
             number += len(batch)
 
 
-class SideBySide(BasicLauncher):
+class SideBySide(basic_launcher.BasicLauncher):
     """As many jobs at a time as ``sweep.workers`` says, each a process that begins with torch imported."""
 
     __module__ = _PLUGINS
@@ -188,6 +189,9 @@ class SideBySide(BasicLauncher):
         if workers < 2:
             return super().launch(job_overrides, initial_job_idx)
         self.config.hydra.launcher.n_jobs = workers
+        # each process has it then, and no thread has been started yet
+        with deferred():
+            import rnn_imdb.training.run  # noqa: F401
         context = multiprocessing.get_context("fork")
         waiting = deque(enumerate(job_overrides))
         running: dict[Any, tuple[int, Any]] = {}
@@ -243,9 +247,6 @@ def _workers(config: DictConfig) -> int:
         return config.sweep.workers
     if cores() < 2:
         return 1
-    # each process has it then, and no thread has been started yet
     with deferred():
         import torch
-
-        import rnn_imdb.training.run  # noqa: F401
     return 1 if config.trainer.accelerator != "cpu" and torch.cuda.is_available() else cores()

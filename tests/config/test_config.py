@@ -499,14 +499,13 @@ def test_commands_refuse_in_a_line_and_leave_nothing(
     ],
 )
 def test_runs_that_cannot_begin_leave_nothing(
-    command: Command, tmp_path: Path, overrides: list[str], message: str
+    called: Called, tmp_path: Path, overrides: list[str], message: str
 ) -> None:
-    # in a process of its own: what an earlier test has set up would be refused first
-    done = command("train", *overrides)
-    assert done.returncode == 1, done.stderr
-    assert done.stderr.startswith("error: ")
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+    code, _, errors = called("train", *overrides)
+    assert code == 1
+    assert errors.startswith("error: ")
+    assert message in errors
+    assert errors.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 

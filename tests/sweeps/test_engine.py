@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from hydra import initialize_config_dir
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
@@ -128,7 +127,8 @@ def launcher(monkeypatch: pytest.MonkeyPatch) -> SideBySide:
             raise SystemExit(int(value))
         return [JobReturn(status=JobStatus.COMPLETED, _return_value=[number, value])]
 
-    monkeypatch.setattr(BasicLauncher, "launch", launch)
+    (basic,) = SideBySide.__bases__
+    monkeypatch.setattr(basic, "launch", launch)
     made = SideBySide()
     made.config = OmegaConf.create({"sweep": {"workers": 2}, "hydra": {"launcher": {"n_jobs": None}}})
     return made
