@@ -20,12 +20,11 @@ from rnn_imdb.data.text import PAD_INDEX, tokenize, words_at
 from rnn_imdb.insight.explanation import Explanation, explain
 from rnn_imdb.insight.explanation_plot import write_plot
 from rnn_imdb.insight.explanation_text import coloured_text, plain_text
+from rnn_imdb.insight.quality import CLASSES
 from rnn_imdb.training.announce import chosen_scan
 from rnn_imdb.training.checkpoint import Checkpoint
 from rnn_imdb.training.evaluation import data_settings, refuse_seen
 from rnn_imdb.training.trainer import build_data
-
-CLASSES = ("negative", "positive")
 
 
 @dataclass(frozen=True)

@@ -52,9 +52,11 @@ def job_folder(*, _root_: DictConfig) -> str:
         of_reviews = None
     ending = f"-{digest(_root_, of_reviews)}"
     there = [path for path in Path(_root_.hydra.sweep.dir).glob(f"*{ending}") if (path / CONFIG).is_file()]
-    if there:
+    if len(there) > 1:
         # an earlier version may have left several
-        return max(there, key=lambda path: (finished(path) is not None, path.name)).name
+        there = [max(there, key=lambda path: (finished(path) is not None, path.name))]
+    if there:
+        return there[0].name
     # a longer name is cut: the hash tells jobs apart
     return (re.sub(r"[^\w.+-]+", "-", "_".join(parts))[:120] or "job") + ending
 

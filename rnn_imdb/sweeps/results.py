@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from rnn_imdb.common.console import one_line
+from rnn_imdb.common.console import counted, one_line
 from rnn_imdb.common.errors import UserError, printable
 from rnn_imdb.common.files import (
     CONFIG,
@@ -156,7 +156,7 @@ def best_in_words(settings: Sequence[Configuration], keys: Sequence[str]) -> str
     best, n = settings[0], len(settings[0].jobs)
     test = f"{best.percent('test')} % test accuracy" if best.percent("test") else "not tested"
     text = f"{best.label(keys, format_value)}: {best.percent('validation')} % validation accuracy, {test}"
-    return f"Best by validation: {text} ({n} seed{'s' if n > 1 else ''})"
+    return f"Best by validation: {text} ({counted(n, 'seed')})"
 
 
 def tally(jobs: Sequence[Job]) -> str:
