@@ -100,6 +100,9 @@ class _Composer(ConfigLoaderImpl):
         config = copy.deepcopy(self._bases[base])
         self._apply_overrides_to_config(values, config)
         settings = config.hydra
+        # what a launcher says as it launches, which the job's files do not know
+        if "n_jobs" in master_config.hydra.launcher:
+            settings.launcher.n_jobs = master_config.hydra.launcher.n_jobs
         settings.overrides.task += [each.input_line for each in values]
         naming = settings.job.config.override_dirname
         settings.job.override_dirname = get_overrides_dirname(

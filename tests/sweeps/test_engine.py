@@ -115,6 +115,15 @@ def test_job_composed_from_another_is_what_hydra_composes(loader: Any) -> None:
             composed.model.nosuch = 1
 
 
+def test_job_is_told_how_many_run_side_by_side(loader: Any) -> None:
+    # it shares the cores with them
+    master = loader.load_configuration("train", [], RunMode.MULTIRUN)
+    quick = _Composer(loader)
+    quick.load_sweep_config(master, ["seed=1"])
+    master.hydra.launcher.n_jobs = 2
+    assert quick.load_sweep_config(master, ["seed=2"]).hydra.launcher.n_jobs == 2
+
+
 @pytest.fixture
 def launcher(monkeypatch: pytest.MonkeyPatch) -> SideBySide:
     """A launcher of two jobs at a time, each of which is a number that it returns, a signal, or an exit code."""
