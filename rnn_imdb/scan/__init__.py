@@ -129,7 +129,7 @@ def scan_tokens(
     if backend != "cpu":
         inputs = lookup(embedding, tokens)
         return scan_vectors(inputs, A, bias, None, mask, backend, linear=linear, only_last=only_last)
-    return fused.scan_tokens(tokens, embedding, A, bias, mask, padding_index, only_last=only_last)
+    return fused.scan(embedding, A, None, mask, bias, tokens, padding_index=padding_index, only_last=only_last)
 
 
 def _sizes(name: str, x: Tensor) -> torch.Size:

@@ -10,8 +10,10 @@ gradients of the rows that share a state add up, and one chain carries their sum
 States and all gradients are bitwise the same whatever the number of threads; states and the gradients of p and h_0
 also whatever the rest of the batch.
 
-Dimension key: B batch, T time, V vocabulary, U distinct words, E embedding, H state, W the width that H is padded to.
+Dimension key: B batch, T time, V vocabulary, E embedding, H state.
 """
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,21 +24,19 @@ from torch.autograd.function import once_differentiable
 from rnn_imdb.scan import native
 
 
-def _pad(x: Tensor, *dims: int) -> Tensor:
-    """x with zeros after its last entries, so that each of the trailing `dims` is a multiple of the vector width.
+def _plain(x: Tensor, *, padded: bool = False) -> Tensor:
+    """x, contiguous; padded with zeros after its last entries to whole vectors.
 
     A sign that torch keeps beside the numbers, as of the imaginary part of a conjugate, goes into them.
     """
+    missing = -x.shape[-1] % native.LANES if padded else 0
     x = x.resolve_neg()
-    missing = [-x.shape[dim] % native.LANES for dim in dims]
-    return F.pad(x, [n for m in missing for n in (0, m)]) if any(missing) else x
+    return F.pad(x, (0, missing)) if missing else x.contiguous()
 
 
-def _scatter_add(rows: Tensor, numbers: Tensor, shape: tuple[int, int], mask: Tensor | None = None) -> Tensor:
-    """A table of that shape, each row n the sum of the `rows` whose number is n, in their order."""
-    table = rows.new_zeros(shape)
-    native.call("scatter_add", (*rows.shape, len(table)), numbers, mask, rows.resolve_neg().contiguous(), table)
-    return table
+def _wanted(ctx: Any, *gradients: Tensor) -> list[Tensor | None]:
+    """Each of the gradients of the first inputs, or None where nobody asked for it."""
+    return [each if wanted else None for each, wanted in zip(gradients, ctx.needs_input_grad, strict=False)]
 
 
 class _Recurrence(torch.autograd.Function):
@@ -44,7 +44,7 @@ class _Recurrence(torch.autograd.Function):
 
         dp_w = sum of delta_n        dx = dp W_x,   dW_x = dp^T x,   db = sum of dp_w
 
-    with n over the steps that read x_w; delta, dW and dh_0 are derived in scan.c.
+    with n over the steps that read x_w; delta, dW and dh_0 are derived in scan.h.
 
     The inputs are vectors, one for each step, or with `tokens` an embedding, of which these are read.
     """
@@ -52,86 +52,64 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx, inputs, A, bias, initial_state, tokens, mask, padding_index, only_last):
         (B, T), H = (inputs if tokens is None else tokens).shape[:2], len(A)
-        ctx.inputs_shape, ctx.H = inputs.shape, H
-        x, weight = _pad(inputs, -1).contiguous(), _pad(A[:, :H], -1, -2)
-        input_weight = _pad(A[:, H:], -1, -2) if A.shape[1] > H else None
-        bias = None if bias is None else _pad(bias.contiguous(), -1)
-        E, W = x.shape[-1], len(weight)
-        V = x.numel() // E
-        R, found = B, (None, None, None, None)
-        if tokens is not None:
-            # one more, in which the states over leading padding are computed for all
-            R += 1
-            numbers = tokens.new_empty(R * T + min(B * T, V) + 2)
-            positions, words, counts = numbers.split([R * T, min(B * T, V), 2])
-            found = words, positions, tokens.new_empty(R * T, dtype=torch.bool), counts
-        initial_state = x.new_zeros(R, W) if initial_state is None else _pad(initial_state, -1).contiguous()
+        E = A.shape[1] - H
+        x, A = _plain(inputs, padded=E == 0), _plain(A)
+        bias = None if bias is None else _plain(bias, padded=True)
+        V, W = inputs.shape[:-1].numel(), native.wide(H)
+        # with words one row more, in which the states over leading padding are computed for all
+        R = B if tokens is None else B + 1
+        found = None if tokens is None else tokens.new_empty(native.found(B, R, T, V))
+        initial_state = x.new_zeros(R, W) if initial_state is None else _plain(initial_state, padded=True)
         mask = None if mask is None else mask.contiguous()
         states = x.new_empty(R, T, W)
-        sizes = B, R, T, E, W, H, only_last, padding_index, V
-        arrays = x, tokens, input_weight, bias, weight, initial_state, mask, *found, states
-        native.call("recurrence_forward", sizes, *arrays)
-        ctx.save_for_backward(x, tokens, input_weight, weight, initial_state, mask, *found, states)
+        sizes = B, R, T, E, H, only_last, padding_index, V
+        native.call("recurrence_forward", sizes, x, tokens, A, bias, initial_state, mask, found, states)
+        ctx.save_for_backward(x, tokens, A, initial_state, mask, found, states)
+        ctx.sizes = B, R, T, E, H
         states = states[:B, :, :H]
         return states[:, -1:].clone() if only_last else states
 
     @staticmethod
     @once_differentiable  # which types ctx as positional only
     def backward(ctx, gradient):  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, tokens, input_weight, _, initial_state, *_, states = ctx.saved_tensors
-        wants_inputs, wants_A, wants_bias, wants_initial, *_ = ctx.needs_input_grad
-        (R, T, W), E, H = states.shape, x.shape[-1], ctx.H
-        gradient = _pad(gradient, -1).contiguous()
+        x, _, A, initial_state, *_, states = ctx.saved_tensors
+        *_, E, H = ctx.sizes
         delta, d_initial = torch.empty_like(states), torch.empty_like(initial_state)
-        d_inputs = d_weight = d_input_weight = d_A = None
-        if wants_inputs:
-            d_inputs = delta if tokens is None and E == W else torch.empty_like(x)
-        if wants_A:
-            d_weight, d_input_weight = x.new_empty(W, W), None if input_weight is None else x.new_empty(W, E)
-        d_bias = x.new_empty(W) if wants_bias else None
-        sizes = len(gradient), R, T, E, W, H, gradient.shape[1], x.numel() // E
-        results = delta, d_inputs, d_input_weight, d_bias, d_weight, d_initial
-        native.call("recurrence_backward", sizes, gradient, *ctx.saved_tensors, *results)
-        E = ctx.inputs_shape[-1]
-        if d_weight is not None:
-            d_A = d_weight[:H, :H]
-            d_A = d_A if d_input_weight is None else torch.cat([d_A, d_input_weight[:H, :E]], dim=1)
-        d_inputs = None if d_inputs is None else d_inputs.view_as(x)[..., :E]
-        d_bias = None if d_bias is None else d_bias[:H]
-        return d_inputs, d_A, d_bias, d_initial[:, :H] if wants_initial else None, None, None, None, None
+        d_inputs, d_A, d_bias, wanted = _wanted(
+            ctx, x.new_empty(x.shape if E else 0), torch.empty_like(A), x.new_empty(states.shape[2]), d_initial
+        )
+        sizes = *ctx.sizes, gradient.shape[1], x.shape[:-1].numel()
+        arrays = _plain(gradient, padded=True), *ctx.saved_tensors, delta, d_inputs, d_A, d_bias, d_initial
+        native.call("recurrence_backward", sizes, *arrays)
+        if d_inputs is not None and not E:
+            d_inputs = delta[..., :H]
+        found = d_inputs, d_A, *(None if each is None else each[..., :H] for each in (d_bias, wanted))
+        return *found, None, None, None, None
 
 
 def scan(
-    inputs: Float[Tensor, "batch time embedding"],
-    A: Float[Tensor, "state columns"],
-    initial_state: Float[Tensor, "batch state"] | None,
+    inputs: Float[Tensor, "*rows columns"],
+    A: Float[Tensor, "state state_and_embedding"],
+    initial_state: Float[Tensor, "batch state"] | None = None,
     mask: Bool[Tensor, "batch time"] | None = None,
     bias: Float[Tensor, " state"] | None = None,
+    tokens: Int[Tensor, "batch time"] | None = None,
     *,
+    padding_index: int = 0,
     only_last: bool = False,
 ) -> Float[Tensor, "batch steps state"]:
     """h_t = tanh(p_t + W h_{t-1}) where the mask is true, h_{t-1} elsewhere; h_T alone, (B, 1, H), with `only_last`.
 
-    p_t = W_x x_t + b where A is W beside W_x, the inputs themselves where it is W; h_0 = 0 without an initial state.
-    Any B, T, H, E ≥ 1, fast where H and E are multiples of 16; nothing is computed for masked steps. Matrices may be
-    strided. Differentiable once, in all but the mask. Shapes, dtypes and devices are the caller's to check.
+    p_t = W_x x_t + b where A is W beside W_x, with x_t from the inputs (B, T, E), or with `tokens` from their rows
+    (V, E); where A is W, p_t are the inputs (B, T, H). h_0 = 0 without an initial state; with `tokens` it must be.
+    Any B, T, H, E ≥ 1, fast where H is a multiple of 16; nothing is computed for masked steps. Matrices may be strided.
+    Differentiable once, in all but the mask. Shapes, dtypes and devices are the caller's to check.
+
+    Raises:
+        IndexError: a token is no row of the inputs.
     """
-    return _Recurrence.apply(inputs, A, bias, initial_state, None, mask, 0, only_last)
-
-
-def scan_tokens(
-    tokens: Int[Tensor, "batch time"],
-    embedding: Float[Tensor, "vocabulary embedding"],
-    A: Float[Tensor, "state state_and_embedding"],
-    bias: Float[Tensor, " state"] | None,
-    mask: Bool[Tensor, "batch time"] | None,
-    padding_index: int,
-    *,
-    only_last: bool = False,
-) -> Float[Tensor, "batch steps state"]:
-    """``scan`` of x_t = embedding[token_t] from h_0 = 0. IndexError where a token is outside the vocabulary."""
-    tokens = tokens.long().contiguous()
-    return _Recurrence.apply(embedding, A, bias, None, tokens, mask, padding_index, only_last)
+    tokens = None if tokens is None else tokens.long().contiguous()
+    return _Recurrence.apply(inputs, A, bias, initial_state, tokens, mask, padding_index, only_last)
 
 
 class _Linear(torch.autograd.Function):
@@ -140,29 +118,24 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, matrix, bias):
         ctx.shape = x.shape
-        rows = _pad(x.reshape(-1, x.shape[-1]), -1).contiguous()
-        padded, bias = _pad(matrix, -1, -2), None if bias is None else _pad(bias.contiguous(), -1)
-        p = rows.new_empty(len(rows), len(padded))
-        native.call("linear", (*rows.shape, len(padded)), rows, padded, bias, p)
-        ctx.save_for_backward(rows, padded)
-        return p[:, : len(matrix)].reshape(*x.shape[:-1], len(matrix))
+        x, matrix = _plain(x.reshape(-1, x.shape[-1])), _plain(matrix)
+        p = x.new_empty(len(x), native.wide(len(matrix)))
+        bias = None if bias is None else _plain(bias, padded=True)
+        native.call("linear", (*x.shape, len(matrix)), x, matrix, bias, p)
+        ctx.save_for_backward(x, matrix)
+        return p[:, : len(matrix)].reshape(*ctx.shape[:-1], len(matrix))
 
     @staticmethod
     @once_differentiable  # which types ctx as positional only
     def backward(ctx, dp):  # pyright: ignore[reportIncompatibleMethodOverride]
-        rows, matrix = ctx.saved_tensors
-        wants_x, wants_matrix, wants_bias = ctx.needs_input_grad
-        d_x = torch.empty_like(rows) if wants_x else None
-        d_matrix = rows.new_empty(matrix.shape) if wants_matrix else None
-        d_bias = rows.new_empty(len(matrix)) if wants_bias else None
-        dp_rows = _pad(dp, -1).contiguous()
-        native.call("linear_backward", (*rows.shape, len(matrix)), rows, matrix, dp_rows, d_x, d_matrix, d_bias)
-        E, H = ctx.shape[-1], dp.shape[-1]
-        return (
-            None if d_x is None else d_x[:, :E].reshape(ctx.shape),
-            None if d_matrix is None else d_matrix[:H, :E],
-            None if d_bias is None else d_bias[:H],
-        )
+        x, matrix = ctx.saved_tensors
+        (N, E), H = x.shape, len(matrix)
+        x, dp = _plain(x, padded=True), _plain(dp, padded=True)
+        found = _wanted(ctx, torch.empty_like(x), torch.empty_like(matrix), x.new_empty(dp.shape[-1]))
+        native.call("linear_backward", (N, E, H, E), x, matrix, dp, *found)
+        d_x, d_matrix, d_bias = found
+        d_x = None if d_x is None else d_x[:, :E].reshape(ctx.shape)
+        return d_x, d_matrix, None if d_bias is None else d_bias[:H]
 
 
 def project_inputs(
@@ -181,7 +154,7 @@ class _Dot(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight, bias):
-        x, weight = x.resolve_neg().contiguous(), weight.contiguous()
+        x, weight = _plain(x), _plain(weight)
         ctx.save_for_backward(x, weight)
         y = x.new_empty(len(x))
         native.call("dot", tuple(x.shape), x, weight, bias, y)
@@ -191,10 +164,10 @@ class _Dot(torch.autograd.Function):
     @once_differentiable  # which types ctx as positional only
     def backward(ctx, dy):  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight = ctx.saved_tensors
-        d_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         d_weight, d_bias = torch.empty_like(weight), x.new_empty(1)
-        native.call("dot_backward", tuple(x.shape), x, weight, dy.resolve_neg().contiguous(), d_x, d_weight, d_bias)
-        return d_x, d_weight, d_bias if ctx.needs_input_grad[2] else None
+        d_x, _, wanted = _wanted(ctx, torch.empty_like(x), d_weight, d_bias)
+        native.call("dot_backward", tuple(x.shape), x, weight, _plain(dy), d_x, d_weight, d_bias)
+        return d_x, d_weight, wanted
 
 
 def dot(
@@ -214,14 +187,15 @@ class _Lookup(torch.autograd.Function):
     @staticmethod
     def forward(ctx, table, tokens):
         ctx.save_for_backward(tokens)
-        ctx.table_shape = table.shape
+        ctx.rows = len(table)
         return table.index_select(0, tokens)
 
     @staticmethod
     @once_differentiable  # which types ctx as positional only
     def backward(ctx, dy):  # pyright: ignore[reportIncompatibleMethodOverride]
-        (tokens,) = ctx.saved_tensors
-        return _scatter_add(dy, tokens, ctx.table_shape), None
+        table = dy.new_zeros(ctx.rows, dy.shape[1])
+        native.call("scatter_add", (*dy.shape, ctx.rows), *ctx.saved_tensors, None, _plain(dy), table)
+        return table, None
 
 
 def lookup(table: Float[Tensor, "rows embedding"], tokens: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape embedding"]:

@@ -8,7 +8,6 @@ may take other arguments. `unavailable_reason()` says so, and what to do.
 
 import ctypes
 import importlib.util
-import itertools
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -22,12 +21,14 @@ INSTRUCTION_SETS = {"AVX512": ("avx512", "avx2", "baseline"), "AVX2": ("avx2", "
 LANES = 16  # the kernels want multiples of the widest vector: 16 floats
 _SOURCES = Path(__file__).parent / "csrc"
 
-_N, _POINTER, _THREADS, _NUMBER = ctypes.c_long, ctypes.c_void_p, ctypes.c_int, ctypes.c_float
-_MATRIX = [_POINTER, _N, _N]  # data and two strides
 # what a function of csrc/*.c returns where it did nothing, or not all: Status in common.h
 _NO_MEMORY, _OUT_OF_RANGE = 1, 2
-_DTYPES = {"mask": torch.bool, "own_mask": torch.bool}
-_DTYPES |= dict.fromkeys(["tokens", "numbers", "words", "positions", "counts"], torch.int64)
+_DTYPES = {"mask": torch.bool, "tokens": torch.int64, "numbers": torch.int64, "found": torch.int64}
+
+
+def wide(columns: int) -> int:
+    """So many columns, or as few more as are whole vectors."""
+    return -(-columns // LANES) * LANES
 
 
 class _Function:
@@ -35,41 +36,44 @@ class _Function:
 
     Args:
         arrays: their names, with a question mark where None may stand; ``_DTYPES`` has those that are not float32.
-        needs: from sizes and numbers to the entries of each array, which is contiguous, or to the shape of a matrix,
-            which may be strided.
+        needs: from sizes and numbers to the entries of each array.
         numbers: how many arguments of `needs` are numbers; they follow the sizes.
     """
 
-    def __init__(self, arrays: str, needs: Callable[..., tuple[int | tuple[int, int], ...]], numbers: int = 0) -> None:
+    def __init__(self, arrays: str, needs: Callable[..., tuple[int, ...]], numbers: int = 0) -> None:
         self.names = arrays.split()
         self.dtypes = [_DTYPES.get(name.rstrip("?"), torch.float32) for name in self.names]
         self.needs = needs
-        count = needs.__code__.co_argcount
-        pointers = [_MATRIX if isinstance(need, tuple) else [_POINTER] for need in needs(*[0] * count)]
-        self.types = [*[_N] * (count - numbers), *[_NUMBER] * numbers, *itertools.chain(*pointers), _THREADS]
+        self.sizes = needs.__code__.co_argcount - numbers
+        pointers = [ctypes.c_void_p] * len(self.names)
+        self.types = [*[ctypes.c_long] * self.sizes, *[ctypes.c_float] * numbers, *pointers, ctypes.c_int]
 
 
-# B reviews, R rows of states, N rows of vectors; H and E are padded
+def found(B: int, R: int, T: int, V: int) -> int:
+    """What a recurrence over words finds: a position a step, the words, two counts, and a mask of bytes."""
+    return R * T + min(B * T, V) + 2 + (R * T + 7) // 8
+
+
+# B reviews, R rows of states, N rows of vectors
 _FUNCTIONS = {
     "recurrence_forward": _Function(
-        "inputs tokens? input_weight? bias? weight initial mask? words? positions? own_mask? counts? states",
-        lambda B, R, T, E, H, _used, _only_last, _padding, V: (
-            *(V * E, B * T, (H, E), H, (H, H), R * H, B * T),
-            *(min(B * T, V), R * T, R * T, 2, R * T * H),
+        "inputs tokens? A bias? initial mask? found? states",
+        lambda B, R, T, E, H, _only_last, _padding, V: (
+            *(V * (E or wide(H)), B * T, H * (H + E), wide(H), R * wide(H), B * T),
+            *(found(B, R, T, V), R * T * wide(H)),
         ),
     ),
     "recurrence_backward": _Function(
-        "gradient inputs tokens? input_weight? weight initial mask? words? positions? own_mask? counts? states "
-        "delta d_inputs? d_input_weight? d_bias? d_weight? d_initial",
-        lambda B, R, T, E, H, _used, given, V: (
-            *(B * given * H, V * E, B * T, (H, E), (H, H), R * H, B * T),
-            *(min(B * T, V), R * T, R * T, 2, R * T * H),
-            *(R * T * H, V * E, H * E, H, H * H, R * H),
+        "gradient inputs tokens? A initial mask? found? states delta d_inputs? d_A? d_bias? d_initial",
+        lambda B, R, T, E, H, given, V: (
+            *(B * given * wide(H), V * (E or wide(H)), B * T, H * (H + E), R * wide(H), B * T),
+            *(found(B, R, T, V), R * T * wide(H), R * T * wide(H), V * E, H * (H + E), wide(H), R * wide(H)),
         ),
     ),
-    "linear": _Function("x matrix bias? y", lambda N, E, H: (N * E, (H, E), H, N * H)),
+    "linear": _Function("x matrix bias? y", lambda N, E, H: (N * E, H * E, wide(H), N * wide(H))),
     "linear_backward": _Function(
-        "x matrix dy d_x? d_matrix? d_bias?", lambda N, E, H: (N * E, (H, E), N * H, N * E, H * E, H)
+        "x matrix dy d_x? d_matrix? d_bias?",
+        lambda N, E, H, step: (N * wide(E), H * step, N * wide(H), N * wide(E), H * step, wide(H)),
     ),
     "dot": _Function("x weight bias? y", lambda N, K: (N * K, K, 1, N)),
     "dot_backward": _Function("x weight dy d_x? d_weight d_bias", lambda N, K: (N * K, K, N, N * K, K, 1)),
@@ -156,21 +160,21 @@ def call(function: str, numbers: tuple[int | float, ...], *arrays: Tensor | None
     kernel, reason = _kernel()
     if kernel is None:
         raise RuntimeError(f"the C kernel is not available: {reason}")
-    plain: list[int | float | None] = [*numbers]
     known = _FUNCTIONS[function]
+    if min(numbers[: known.sizes]) < 0:
+        raise ValueError(f"sizes must not be negative in {function}, got {numbers}")
+    addresses = []
     # sixty arrays a training step: a few short questions each
     for array, name, dtype, need in zip(arrays, known.names, known.dtypes, known.needs(*numbers), strict=True):
         if array is None and name[-1] == "?":
-            plain += [None, 0, 0] if isinstance(need, tuple) else [None]
+            addresses.append(None)
         elif array is None or array.dtype is not dtype or not array.is_cpu:
             raise TypeError(_misfit(function, name, dtype, need, array))
-        elif array.numel() == need and array.is_contiguous():
-            plain.append(array.data_ptr())
-        elif array.shape == need:
-            plain += array.data_ptr(), *array.stride()
-        else:
+        elif array.numel() != need or not array.is_contiguous():
             raise ValueError(_misfit(function, name, dtype, need, array))
-    status = getattr(kernel, function)(*plain, torch.get_num_threads())
+        else:
+            addresses.append(array.data_ptr())
+    status = getattr(kernel, function)(*numbers, *addresses, torch.get_num_threads())
     if status == _NO_MEMORY:
         raise MemoryError(f"{function} could not allocate its scratch memory for the sizes {numbers}")
     if status == _OUT_OF_RANGE:
@@ -179,9 +183,8 @@ def call(function: str, numbers: tuple[int | float, ...], *arrays: Tensor | None
         raise ValueError(f"sizes must fit each other in {function}, got {numbers}")
 
 
-def _misfit(function: str, name: str, dtype: torch.dtype, need: int | tuple[int, int], array: Tensor | None) -> str:
-    size = f"of shape {need}" if isinstance(need, tuple) else f"and contiguous, with {need} entries"
+def _misfit(function: str, name: str, dtype: torch.dtype, need: int, array: Tensor | None) -> str:
     got = array
     if array is not None:
         got = f"{array.dtype} on {array.device}, of shape {tuple(array.shape)} and strides {array.stride()}"
-    return f"{name.rstrip('?')} must be {dtype} on cpu {size} in {function}, got {got}"
+    return f"{name.rstrip('?')} must be {dtype} on cpu and contiguous, with {need} entries in {function}, got {got}"

@@ -139,6 +139,18 @@ def test_padding_that_no_row_begins_with_is_not_read(backend: str) -> None:
     assert all(value.isfinite().all() for value in run(backend, tokens, parameters).values())
 
 
+@pytest.mark.parametrize("backend", BACKENDS[:1])
+@pytest.mark.parametrize("size", [16, 20])
+def test_an_embedding_of_any_size_is_read_where_it_lies(
+    backend: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine, read = native.call, []
+    monkeypatch.setattr(native, "call", lambda name, sizes, x, *rest: read.append(x) or genuine(name, sizes, x, *rest))
+    embedding, A, b = (tensor.float() for tensor in make_parameters(20, size, 16))
+    scan_tokens(make_tokens("pre", 6, 9, 20), embedding, A, b, backend=backend)
+    assert [x.data_ptr() for x in read] == [embedding.data_ptr()]
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_gradients_nobody_asked_for_are_left_out(backend: str) -> None:
     tokens, parameters = make_tokens("pre", 6, 9, 20), make_parameters(20, 5, 31)

@@ -1,7 +1,7 @@
 /* What the kernels for a CPU have in common: vectors, tanh, and the product of a few rows with a matrix.
 
-   Arrays are float32 and contiguous. A parameter matrix may be strided; strides count floats. Python pads every number
-   of columns to a multiple of 16.
+   Arrays are float32 and contiguous. Of rows that are read or written as vectors Python pads the number of columns to
+   a multiple of 16: wide(H) for H. What stands there is never read for another column: it may be NaN.
 
    All matrix products are one loop, multiply(), which keeps a few rows of the result in registers. It adds up an entry
    in one order, k = 0, 1, 2, ..., whichever rows share the registers. So neither the number of threads nor the other
@@ -10,8 +10,8 @@
    is thus the same on every CPU.
 
    The files are compiled once per instruction set; the vector width follows from the -m flags. Functions that Python
-   calls take sizes, numbers, arrays and the number of threads, in this order. Python checks that the arrays have these
-   sizes; C checks that the sizes fit each other. */
+   calls take sizes, numbers, arrays and the number of threads, in this order. Python checks that no size is negative
+   and that the arrays have these sizes; C checks that the sizes fit each other. */
 #pragma once
 #include <omp.h>
 #include <stdbool.h>
@@ -156,8 +156,8 @@ SHARED void multiply(int rows, bool tanh, const Matrix *m, const float *const *i
 
 INLINE long smaller(long a, long b) { return a < b ? a : b; }
 
-/* Whether the columns are whole vectors of the widest kind. */
-INLINE bool padded(long columns) { return columns >= 0 && columns % 16 == 0; }
+/* So many columns are whole vectors of the widest kind. */
+INLINE long wide(long columns) { return (columns + 15) / 16 * 16; }
 
 /* The largest number of rows multiply() takes at once, at most n. */
 INLINE int rows_at_once(long n)
@@ -167,30 +167,12 @@ INLINE int rows_at_once(long n)
     return rows;
 }
 
-/* A contiguous copy of m[k * stride_k + c * stride_c]; the caller frees its data. */
+/* A copy of m[k * stride_k + c * stride_c] with zeros behind its columns; the caller frees its data. */
 SHARED Matrix packed(const float *m, long depth, long columns, long stride_k, long stride_c)
 {
-    float *data = aligned_alloc(64, 4 * depth * columns);
+    const long all = wide(columns);
+    float *data = aligned_alloc(64, 4 * depth * all);
     for (long k = 0; data && k < depth; k++)
-        for (long c = 0; c < columns; c++) data[k * columns + c] = m[k * stride_k + c * stride_c];
-    return (Matrix){data, depth, columns, columns};
+        for (long c = 0; c < all; c++) data[k * all + c] = c < columns ? m[k * stride_k + c * stride_c] : 0;
+    return (Matrix){data, depth, all, all};
 }
-
-/* What recurrence.c puts together. */
-Status linear_of_rows(long N, long depth, long columns, const float *x, const int64_t *rows, const float *m,
-                      long stride_c, long stride_k, const float *bias, float *out, int threads);
-Status linear_backward(long N, long E, long H, const float *x, const float *m, long stride_c, long stride_k,
-                       const float *dy, float *d_x, float *d_m, float *d_b, int threads);
-Status weight_gradient(long batch, long time, long I, long J, const float *left, const float *right,
-                       const float *initial, const uint8_t *mask, float *out, int threads);
-Status scatter_add(long N, long H, long V, const int64_t *numbers, const uint8_t *mask, const float *rows, float *table,
-                   int threads);
-Status unique_tokens(long batch, long time, long V, const int64_t *tokens, int64_t *positions, int64_t *unique,
-                     int64_t *count);
-long find_leading_padding(long batch, long time, long padding, const int64_t *tokens, int64_t *positions, uint8_t *mask);
-Status tanh_scan_forward(long rows, long time, long H, long used, bool shared, bool only_last, const float *projected,
-                         const int64_t *positions, const float *weight, long stride_i, long stride_j,
-                         const float *initial_state, const uint8_t *mask, float *states, int threads);
-Status tanh_scan_backward(long rows, long time, long H, long used, long given, bool shared, const float *gradient,
-                          const float *weight, long stride_i, long stride_j, const float *states, const uint8_t *mask,
-                          float *delta, float *carry, int threads);

@@ -6,7 +6,6 @@
 Status rmsprop(long N, float rate, float alpha, float beta, float eps, float decay, const float *gradient, float *weight,
                float *mean_square, int threads)
 {
-    if (N < 0) return MISFIT;
     enum { FEW = 10000 }; /* not worth waking a thread */
 #pragma omp parallel num_threads(N < FEW ? 1 : threads)
     {

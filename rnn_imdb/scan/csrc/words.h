@@ -6,7 +6,6 @@
 Status scatter_add(long N, long H, long V, const int64_t *numbers, const uint8_t *mask, const float *rows, float *table,
                    int threads)
 {
-    if (N < 0 || H < 0 || V < 0) return MISFIT;
     Status status = DONE;
 #pragma omp parallel num_threads(threads)
     {
@@ -33,8 +32,8 @@ Status scatter_add(long N, long H, long V, const int64_t *numbers, const uint8_t
 
 /* unique[0 .. count - 1]: the different ones of batch x time tokens, in the order in which they first appear;
    tokens[n] = unique[positions[n]]. OUT_OF_RANGE where a token is outside 0 .. V - 1. */
-Status unique_tokens(long batch, long time, long V, const int64_t *tokens, int64_t *positions, int64_t *unique,
-                     int64_t *count)
+static Status unique_tokens(long batch, long time, long V, const int64_t *tokens, int64_t *positions,
+                            int64_t *unique, int64_t *count)
 {
     int32_t *seen = calloc(V, sizeof *seen); /* 1 + the position of a token, 0 before it appears */
     if (!seen) return NO_MEMORY;
@@ -58,20 +57,21 @@ Status unique_tokens(long batch, long time, long V, const int64_t *tokens, int64
 
 /* Masks for rows that share the states over their leading padding: each row's mask is true at its own steps, that of
    the added row `batch` at the shared ones, whose positions it gets. Returns the number of these. */
-long find_leading_padding(long batch, long time, long padding, const int64_t *tokens, int64_t *positions, uint8_t *mask)
+static long find_leading_padding(long batch, long time, long padding, const int64_t *tokens, int64_t *positions,
+                                 uint8_t *mask)
 {
     long longest = 0;
     for (long row = 0; row < batch; row++) {
         const int64_t *first = tokens + row * time;
         long n = 0;
         while (n < time && first[n] == padding) n++;
+        memset(mask + row * time, 1, time);
         memset(mask + row * time, 0, n);
-        memset(mask + row * time + n, 1, time - n);
         if (n <= longest) continue;
         memcpy(positions + batch * time, positions + row * time, n * sizeof *positions);
         longest = n;
     }
+    memset(mask + batch * time, 0, time);
     memset(mask + batch * time, 1, longest);
-    memset(mask + batch * time + longest, 0, time - longest);
     return longest;
 }

@@ -3,16 +3,13 @@
 
 enum { CHUNK = 128 }; /* rows that stay in the cache while a few passes go over them */
 
-/* out[n] = bias + M x[n] for x (N, depth) and out (N, columns), M[c, k] at stride_c, stride_k; bias may be NULL,
-   and out may be x where depth = columns. With `rows`, the n-th row is x[rows[n]]. */
-Status linear_of_rows(long N, long depth, long columns, const float *x, const int64_t *rows, const float *m,
-                      long stride_c, long stride_k, const float *bias, float *out, int threads)
+/* out[n] = bias + M x[n] for M[c, k] = m[c * stride_c + k * stride_k] and N rows of x, `step` floats apart; bias may be
+   NULL. With `rows`, the n-th row is x[rows[n]]. */
+static Status linear_of_rows(long N, long depth, long columns, const float *x, long step, const int64_t *rows,
+                             const float *m, long stride_c, long stride_k, const float *bias, float *out, int threads)
 {
-    if (N < 0 || !padded(depth) || !padded(columns)) return MISFIT;
     Matrix matrix = packed(m, depth, columns, stride_k, stride_c);
-    float *copies = aligned_alloc(64, 4 * threads * MAX_ROWS * depth);
-    const bool done = matrix.data && copies;
-    if (done)
+    if (!matrix.data) return NO_MEMORY;
 #pragma omp parallel num_threads(threads)
     {
         unsigned mode = flush_denormals();
@@ -23,37 +20,34 @@ Status linear_of_rows(long N, long depth, long columns, const float *x, const in
                 const float *in[MAX_ROWS], *add[MAX_ROWS];
                 float *to[MAX_ROWS];
                 few = rows_at_once(stop - n);
-                const float *from = x + n * depth;
-                if (out == x)
-                    from = memcpy(copies + omp_get_thread_num() * MAX_ROWS * depth, from, 4 * few * depth);
                 for (int r = 0; r < few; r++) {
-                    in[r] = rows ? x + rows[n + r] * depth : from + r * depth;
+                    in[r] = x + (rows ? rows[n + r] : n + r) * step;
                     add[r] = bias;
-                    to[r] = out + (n + r) * columns;
+                    to[r] = out + (n + r) * matrix.columns;
                 }
                 multiply(few, false, &matrix, in, 1, bias ? add : NULL, to);
             }
         }
         restore(mode);
     }
-    free(copies);
     free((float *)matrix.data);
-    return done ? DONE : NO_MEMORY;
+    return DONE;
 }
 
-Status linear(long N, long E, long H, const float *x, const float *m, long stride_c, long stride_k, const float *bias,
-              float *out, int threads)
+/* y = bias + M x for x (N, E), M (H, E) and y (N, wide(H)). */
+Status linear(long N, long E, long H, const float *x, const float *m, const float *bias, float *y, int threads)
 {
-    return linear_of_rows(N, E, H, x, NULL, m, stride_c, stride_k, bias, out, threads);
+    return linear_of_rows(N, E, H, x, E, NULL, m, E, 1, bias, y, threads);
 }
 
-/* out[i][j] = sum over row, t of left[row, t][i] right[row, t][j], for left (batch, time, I) and right (batch, time, J):
-   the gradient of the matrix of a linear map. With `initial` that of the scan: right[row, t - 1], and initial[row]
-   before the first step. Steps whose mask is false are left out. The steps are summed in parts, which are then added. */
-Status weight_gradient(long batch, long time, long I, long J, const float *left, const float *right,
-                       const float *initial, const uint8_t *mask, float *out, int threads)
+/* out[i * step + j] = sum over row, t of left[row, t][i] right[row, t][j], for left (batch, time, wide(I)) and right
+   (batch, time, wide(J)): the gradient of the matrix of a linear map. With `initial` that of the scan: right[row, t - 1],
+   and initial[row] before the first step. Steps whose mask is false are left out. The steps are summed in parts, which
+   are then added. */
+static Status weight_gradient(long batch, long time, long rows, long columns, const float *left, const float *right,
+                              const float *initial, const uint8_t *mask, float *out, long step, int threads)
 {
-    if (batch < 0 || time < 0 || !padded(I) || !padded(J)) return MISFIT;
+    const long I = wide(rows), J = wide(columns);
     /* enough for the threads, with enough to do in each, and not too large; nothing else may decide */
     const long parts = 1 + smaller(smaller(7, batch * time / 1024), 1 + (1 << 22) / (I * J + 1));
     float *sums = aligned_alloc(64, 4 * parts * I * J);
@@ -89,9 +83,10 @@ Status weight_gradient(long batch, long time, long I, long J, const float *left,
         }
         restore(mode);
     }
-    memcpy(out, sums, 4 * I * J);
-    for (long part = 1; part < parts; part++)
-        for (long i = 0; i < I * J; i++) out[i] += sums[part * I * J + i];
+    for (long part = 0; part < parts; part++)
+        for (long i = 0; i < rows; i++)
+            for (long j = 0; j < columns; j++)
+                out[i * step + j] = sums[(part * I + i) * J + j] + (part ? out[i * step + j] : 0);
     free(sums);
     return DONE;
 }
@@ -134,12 +129,14 @@ static void sum_rows(long N, long columns, const float *x, float *out)
     }
 }
 
-/* Of y = b + M x, from those of y: the gradients of x, M and b, of which each may be NULL. d_x may be dy. */
-Status linear_backward(long N, long E, long H, const float *x, const float *m, long stride_c, long stride_k,
-                       const float *dy, float *d_x, float *d_m, float *d_b, int threads)
+/* Of y = b + M x, from those of y (N, wide(H)): the gradients of x (N, wide(E)), of M, whose rows are `step` floats
+   apart as those of m, and of b (wide(H)). Each may be NULL. */
+Status linear_backward(long N, long E, long H, long step, const float *x, const float *m, const float *dy, float *d_x,
+                       float *d_m, float *d_b, int threads)
 {
-    if (N < 0 || !padded(E) || !padded(H)) return MISFIT;
-    if (d_b) sum_rows(N, H, dy, d_b);
-    const Status status = d_m ? weight_gradient(1, N, H, E, dy, x, NULL, NULL, d_m, threads) : DONE;
-    return status || !d_x ? status : linear(N, H, E, dy, m, stride_k, stride_c, NULL, d_x, threads);
+    if (step < E) return MISFIT;
+    if (d_b) sum_rows(N, wide(H), dy, d_b);
+    const Status status = d_m ? weight_gradient(1, N, H, E, dy, x, NULL, NULL, d_m, step, threads) : DONE;
+    if (status || !d_x) return status;
+    return linear_of_rows(N, H, E, dy, wide(H), NULL, m, 1, step, NULL, d_x, threads);
 }

@@ -18,24 +18,20 @@
    that arrive at a shared state add up: g_t of row B is the sum of the others' g_t there, and of the c_t of those whose
    own steps begin at t + 1.
 
-   Arrays are batch first: (B, T, H), (B, H); a mask is (B, T), one byte an entry, or NULL. An infinite initial state
-   would make NaN of the padding, and that of everything: so the scan is told how many entries of a state are `used`. */
+   Arrays are batch first: (B, T, wide(H)), (B, wide(H)); a mask is (B, T), one byte an entry, or NULL. */
 #include "common.h"
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
 
 typedef struct {
     long batch, time, given;
     Matrix weight; /* W^T forward, W backward: states are rows */
     const uint8_t *mask;
-    bool shared, only_last; /* only_last: a row copies the last of the shared states alone, which its own steps need */
+    bool shared, only_last; /* only_last: a row copies the last of the shared states alone, for its own steps */
     const float *projected, *initial_state;
     const int64_t *positions; /* p_t is row positions[row, t] of `projected`; NULL where it has a row for each step */
     float *states;
-    const float *gradient;
-    float *shared_gradient; /* g_t of row B */
-    float *delta, *carry;
+    const float *gradient; /* of the last `given` states, (B, given, wide(H)) */
+    float *shared_gradient; /* g_t of row B; delta of its steps stands there alone */
+    float *delta, *carry; /* carry becomes the gradient of the initial state */
 } Scan;
 
 /* The steps of a row between two masked ones, as far as they are still to do: `left` steps, the next one at t. */
@@ -204,56 +200,20 @@ static void scan_rows(const Scan *s, bool back, long first, long last, int threa
     }
 }
 
-int64_t kernel_version(void) { return VERSION; }
-
-/* Let glibc keep what is freed; it may give every large block back and take it again, page by page, at each step. */
-void keep_freed_memory(void)
+/* Scan all rows by W (H, H), whose rows are `step` floats apart; that of the shared states forward before the others,
+   backward after them. */
+static Status scan(Scan *s, bool back, const float *weight, long H, long step, int threads)
 {
-#ifdef __GLIBC__
-    mallopt(M_MMAP_THRESHOLD, 1 << 25); /* the most that it takes */
-    mallopt(M_TRIM_THRESHOLD, 1 << 30);
-#endif
-}
-
-/* With `shared`, the last of the `rows` is that of the shared states; with `only_last`, the others may lack the states
-   that they share. */
-Status tanh_scan_forward(long rows, long time, long H, long used, bool shared, bool only_last, const float *projected,
-                         const int64_t *positions, const float *weight, long stride_i, long stride_j,
-                         const float *initial_state, const uint8_t *mask, float *states, int threads)
-{
-    Scan s = {.batch = rows - shared, .time = time, .mask = mask, .shared = shared, .only_last = only_last};
-    s.projected = projected;
-    s.positions = positions;
-    s.initial_state = initial_state;
-    s.states = states;
-    s.weight = packed(weight, used, H, stride_j, stride_i);
-    if (!s.weight.data) return NO_MEMORY;
-    if (shared) scan_rows(&s, false, s.batch, rows, 1);
-    scan_rows(&s, false, 0, s.batch, threads);
-    free((float *)s.weight.data);
-    return DONE;
-}
-
-/* `gradient` is that of the last `given` states, (B, given, H); `carry` becomes that of the initial state. With
-   `shared`, delta of shared steps stands in row B alone. */
-Status tanh_scan_backward(long rows, long time, long H, long used, long given, bool shared, const float *gradient,
-                          const float *weight, long stride_i, long stride_j, const float *states, const uint8_t *mask,
-                          float *delta, float *carry, int threads)
-{
-    Scan s = {.batch = rows - shared, .time = time, .mask = mask, .shared = shared, .states = (float *)states};
-    s.gradient = gradient;
-    s.given = given;
-    s.delta = delta;
-    s.carry = memset(carry, 0, 4 * rows * H);
-    s.weight = packed(weight, used, H, stride_i, stride_j);
-    s.shared_gradient = calloc(shared ? time * H : 1, 4);
-    const bool done = s.weight.data && s.shared_gradient;
-    if (done) scan_rows(&s, true, 0, s.batch, threads);
-    if (done && shared) {
-        sum_shared(&s);
-        scan_rows(&s, true, s.batch, rows, 1);
+    s->weight = back ? packed(weight, H, H, step, 1) : packed(weight, H, H, 1, step);
+    s->shared_gradient = calloc(s->shared ? s->time * wide(H) : 1, 4);
+    const bool done = s->weight.data && s->shared_gradient;
+    if (done && s->shared && !back) scan_rows(s, false, s->batch, s->batch + 1, 1);
+    if (done) scan_rows(s, back, 0, s->batch, threads);
+    if (done && s->shared && back) {
+        sum_shared(s);
+        scan_rows(s, true, s->batch, s->batch + 1, 1);
     }
-    free(s.shared_gradient);
-    free((float *)s.weight.data);
+    free(s->shared_gradient);
+    free((float *)s->weight.data);
     return done ? DONE : NO_MEMORY;
 }
