@@ -23,7 +23,7 @@ from typing import Any
 from rnn_imdb.common.console import draw_into_files
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import read_json, read_yaml, write_atomically, write_rows
-from rnn_imdb.common.style import picture
+from rnn_imdb.common.style import COLOURS, MARKERS, picture
 from rnn_imdb.sweeps.report import markdown_table
 from rnn_imdb.sweeps.results import Job, Spread, read_jobs, spread
 
@@ -42,6 +42,8 @@ SHORT = {
 # to how many digits the figures of a training are rounded; None makes a whole number
 DIGITS = {"parameters": None, "best_epoch": None, "validation/loss": 4, "validation/accuracy": 4}
 DIGITS |= {"test/loss": 4, "test/accuracy": 4, "seconds": 1}
+# trainings that differ in their seed alone, by what the groups differ in: a name, or values
+Groups = Mapping[Any, Sequence[Job]]
 
 
 class Study:
@@ -118,6 +120,16 @@ class Study:
         """Write measurements as CSV, one row each."""
         write_rows(rows, self.output / name)
 
+    def write_summary(
+        self, keys: Sequence[str], groups: Groups, columns: Sequence[str], name: str = "README.md"
+    ) -> None:
+        """:meth:`write_table` with a row a group, which has the values of ``keys``, then ``columns`` of ``COLUMNS``."""
+        rows = [
+            (*((values,) if isinstance(values, str) else values), *(COLUMNS[column](jobs) for column in columns))
+            for values, jobs in groups.items()
+        ]
+        self.write_table((*keys, *columns), rows, name)
+
     def write_table(self, header: Sequence[str], rows: Sequence[Sequence[Any]], name: str = "README.md") -> None:
         """Print a Markdown table, and put it between the marks of the document ``name`` beside the results."""
         table = markdown_table(header, rows)
@@ -129,30 +141,57 @@ class Study:
             write_atomically(document, f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{after}".encode())
 
     def save(self, draw: Callable[[], Any], name: str) -> None:
-        """Save the matplotlib Figure that ``draw`` makes, in the style of all plots."""
+        """Save the matplotlib Figure that ``draw`` makes, in the style of all plots, with the first panel's legend."""
+
+        def with_legend() -> Any:
+            figure = draw()
+            handles, labels = figure.axes[0].get_legend_handles_labels()
+            columns = len(labels) if len("".join(labels)) < 70 else 2
+            figure.legend(handles, labels, loc="outside lower center", ncols=max(columns, 1))
+            return figure
+
         # no text of a study has a $ but around formulas, and logarithmic axes have powers
-        write_atomically(self.output / name, picture(draw, mathematics=True))
+        write_atomically(self.output / name, picture(with_legend, mathematics=True))
         print(f"wrote {self.output / name}")
 
 
-def draw_dots(title: str, rows: Mapping[str, Sequence[Job | Mapping[str, Any]]], colours: Sequence[str]) -> Any:
+def draw_dots(title: str, rows: Mapping[str, Sequence[Mapping[str, Any]]], colours: Sequence[str]) -> Any:
     """Test accuracies of the trainings in each row: a dot a seed, a bar at their mean, which stands at the right."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.6, 1.4 + 0.52 * len(rows)))
-    axis = figure.subplots()
-    for row, (jobs, colour) in enumerate(zip(rows.values(), colours, strict=True)):
-        figures = [job.metrics if isinstance(job, Job) else job for job in jobs]
-        values = [100 * found["test/accuracy"] for found in figures]
+    figure, (axis,) = panels(f"{title}\na dot: one seed; bar and number: their mean", [""], "test accuracy (%)", "")
+    figure.set_size_inches(9.6, 1.4 + 0.52 * len(rows))
+    for row, (found, colour) in enumerate(zip(rows.values(), colours, strict=True)):
+        values = [100 * figures["test/accuracy"] for figures in found]
         mean = sum(values) / len(values)
         axis.plot(values, [row] * len(values), "o", color=colour, alpha=0.6)
         axis.plot(mean, row, "|", color=colour, markersize=22, markeredgewidth=3)
         axis.text(1.02, row, f"{mean:.1f}", transform=axis.get_yaxis_transform(), color=colour, va="center")
     axis.set_yticks(range(len(rows)), [textwrap.fill(name, 40) for name in rows])
-    axis.set(ylim=(len(rows) - 0.5, -0.5), xlabel="test accuracy (%)")
+    axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.grid(visible=False, axis="y")
-    figure.suptitle(f"{title}\na dot: one seed; bar and number: their mean")
     return figure
+
+
+def draw_spreads(axis: Any, found: Mapping[Any, Spread], number: int, label: str) -> None:
+    """A line through means in percent over their places, with bars of ± sd; the ``number``-th colour and marker."""
+    means, deviations = [100 * each.mean for each in found.values()], [100 * (each.sd or 0) for each in found.values()]
+    # the bars of several lines stand side by side
+    places = [place * 1.03**number for place in found]
+    axis.errorbar(places, means, deviations, fmt=f"{MARKERS[number]}-", color=COLOURS[number], capsize=3, label=label)
+
+
+def panels(
+    title: str, titles: Sequence[str], xlabel: str, ylabel: str, *, sharey: bool = True
+) -> tuple[Any, Sequence[Any]]:
+    """A figure and its axes, which stand side by side."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10.5, 5))
+    axes = figure.subplots(1, len(titles), sharey=sharey, squeeze=False)[0]
+    for axis, name in zip(axes, titles, strict=True):
+        axis.set(title=name, xlabel=xlabel)
+    axes[0].set_ylabel(ylabel)
+    figure.suptitle(title)
+    return figure, axes
 
 
 def results(folder: Path, failure: str | None = None) -> list[Job]:
@@ -197,12 +236,30 @@ def group_by(jobs: Sequence[Job], *keys: str) -> dict[tuple[Any, ...], list[Job]
     return dict(sorted(groups.items()))
 
 
+def overfit(jobs: Sequence[Job]) -> float:
+    """Mean over seeds of (validation loss of the last epoch - lowest validation loss): what training on costs."""
+    losses = [[row["validation/loss"] for row in job.metrics["history"]] for job in jobs]
+    return sum(each[-1] - min(each) for each in losses) / len(losses)
+
+
 def over_seeds(jobs: Sequence[Job], metric: str) -> Spread:
     """Mean and sd of a figure of the best epoch."""
-    assert jobs, "there is no training to average"
     return spread([job.metrics[metric] for job in jobs])
 
 
 def percent(found: Spread) -> str:
     """``85.5 ± 1.6``, in percent."""
     return found.text(".1f", scale=100)
+
+
+# what a table can say of trainings that differ in their seed alone
+COLUMNS: dict[str, Callable[[Sequence[Job]], Any]] = {
+    "seeds": len,
+    "parameters": lambda jobs: f"{jobs[0].metrics['parameters']:,}",
+    "validation %": lambda jobs: percent(over_seeds(jobs, "validation/accuracy")),
+    "validation loss": lambda jobs: over_seeds(jobs, "validation/loss").text(".3f"),
+    "test %": lambda jobs: percent(over_seeds(jobs, "test/accuracy")),
+    "overfit": lambda jobs: f"{overfit(jobs):.3f}",
+    "best epochs": lambda jobs: " ".join(str(job.metrics["best_epoch"]) for job in jobs),
+    "minutes a seed": lambda jobs: f"{over_seeds(jobs, 'seconds').mean / 60:.1f}",
+}

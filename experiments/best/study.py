@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from experiments.common import Study, draw_dots, over_seeds, percent, rows_of
+from experiments.common import Study, draw_dots, rows_of
 from rnn_imdb.common.style import BLUE, ORANGE
 
 # what is removed, and the options that remove it
@@ -23,22 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for lever, options in list(LEVERS.items())[: 1 if study.short else None]:
         groups[f"without {lever}"] = study.sweep("ablations.yaml", *options, part=lever)
     study.write_rows([{"model": name} | row for name, jobs in groups.items() for row in rows_of(jobs, ())])
-    rows = [
-        (
-            name,
-            len(jobs),
-            f"{jobs[0].metrics['parameters']:,}",
-            percent(over_seeds(jobs, "validation/accuracy")),
-            percent(over_seeds(jobs, "test/accuracy")),
-            f"{over_seeds(jobs, 'seconds').mean / 60:.1f}",
-        )
-        for name, jobs in groups.items()
-    ]
-    study.write_table(("model", "seeds", "parameters", "validation %", "test %", "minutes a seed"), rows)
+    columns = ("seeds", "parameters", "validation %", "test %", "minutes a seed")
+    study.write_summary(["model"], groups, columns)
+    dots = {name: [job.metrics for job in jobs] for name, jobs in groups.items()}
     colours = [BLUE] + [ORANGE] * (len(groups) - 1)
-    study.save(
-        lambda: draw_dots("One tanh layer at its best, and without each of its levers", groups, colours), "accuracy.png"
-    )
+    title = "One tanh layer at its best, and without each of its levers"
+    study.save(lambda: draw_dots(title, dots, colours), "accuracy.png")
 
 
 if __name__ == "__main__":

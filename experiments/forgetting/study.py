@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
-from experiments.common import Study, percent
+from experiments.common import Study, draw_spreads, panels, percent
 from rnn_imdb.common.style import COLOURS, GREY
 from rnn_imdb.insight.callbacks import sample
 from rnn_imdb.insight.forgetting import forgetting_curve, influence, memory_length, typical_curve
@@ -120,47 +120,35 @@ def over_seeds(rows: Sequence[Mapping[str, Any]]) -> Results:
 
 
 def draw_words(results: Results) -> Any:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10.5, 5))
-    for axis, readout in zip(figure.subplots(1, 2, sharey=True), READOUTS, strict=True):
-        for side, colour in zip(SIDES, COLOURS, strict=False):
-            points = results[readout, f"accuracy_{side}"]
-            means = [100 * point.mean for point in points.values()]
-            deviations = [100 * (point.sd or 0) for point in points.values()]
-            low, high = zip(*((m - d, m + d) for m, d in zip(means, deviations, strict=True)), strict=True)
-            axis.plot(list(points), means, "o-", color=colour, label=f"the {side} k words")
-            axis.fill_between(list(points), low, high, color=colour, alpha=0.2, linewidth=0)
+    title = "Which words decide: accuracy on the first or the last k words (mean ± sd over seeds)"
+    titles = ["the last state decides", "all states decide"]
+    figure, axes = panels(title, titles, "k, words read of a test review", "test accuracy (%)")
+    for axis, readout in zip(axes, READOUTS, strict=True):
+        for number, side in enumerate(SIDES):
+            draw_spreads(axis, results[readout, f"accuracy_{side}"], number, f"the {side} k words")
         ((_, whole),) = results[readout, "accuracy_all"].items()
         axis.axhline(100 * whole.mean, color="black", linestyle=":", label="the whole review")
         axis.axhline(50, color=GREY, linestyle="--", label="chance")
-        axis.set_xscale("log")
-        axis.set_xticks(WORDS, [str(words) for words in WORDS])
+        axis.set(xscale="log")
+        axis.set_xticks(WORDS, map(str, WORDS))
         axis.minorticks_off()
-        axis.set_xlabel("k, words read of a test review")
-        axis.set_title("the last state decides" if readout == "last" else "all states decide")
-    figure.axes[0].set_ylabel("test accuracy (%)")
-    figure.suptitle("Which words decide: accuracy on the first or the last k words (mean ± sd over seeds)")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
 def draw_influence(rows: Sequence[Mapping[str, Any]]) -> Any:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10.5, 5))
-    for axis, when in zip(figure.subplots(1, 2, sharey=True), WHEN, strict=True):
+    title, xlabel = (
+        "How much of a word is left in the last state, by the words that follow",
+        r"lag $T - t$, words after the one at $t$",
+    )
+    ylabel = r"influence $\|\partial h_T / \partial x_t\|_F$"
+    figure, axes = panels(title, [f"{when} the training" for when in WHEN], xlabel, ylabel)
+    for axis, when in zip(axes, WHEN, strict=True):
         for line, colour in zip(("mean", "median"), COLOURS, strict=False):
             for number, seed in enumerate(dict.fromkeys(row["seed"] for row in rows)):
                 values = [row[f"{line}_{when}"] for row in rows if row["seed"] == seed]
                 label = None if number else f"{line} over reviews; a line is a seed"
                 axis.plot(values, color=colour, linewidth=1.4, label=label)
-        axis.set_yscale("log")
-        axis.set_xlabel(r"lag $T - t$, words after the one at $t$")
-        axis.set_title(f"{when} the training")
-    figure.suptitle("How much of a word is left in the last state, by the words that follow")
-    figure.axes[0].set_ylabel(r"influence $\|\partial h_T / \partial x_t\|_F$")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        axis.set(yscale="log")
     return figure
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.common import Study, group_by, over_seeds, percent
-from rnn_imdb.common.style import GREY, MARKERS
+from experiments.common import COLUMNS, Study, draw_spreads, group_by, panels, percent
+from rnn_imdb.common.style import GREY
 from rnn_imdb.sweeps.results import Job, Spread, spread
 
 SWEEPS = ("sweep_rnn.yaml", "sweep_dense_500.yaml", "sweep_dense_200.yaml", "sweep_conv.yaml")
@@ -34,56 +34,49 @@ def accuracy(study: Study, job: Job, length: int) -> float | None:
 
 
 def draw(points: dict[tuple[int, str], dict[int, Spread]]) -> Any:
-    from matplotlib.figure import Figure
-
-    trained = sorted({key[0] for key in points})
-    figure = Figure(figsize=(10.5, 5.2))
-    for axis, length in zip(figure.subplots(1, len(trained), sharey=True, squeeze=False)[0], trained, strict=True):
+    trained = sorted({length for length, _ in points})
+    title, xlabel = (
+        "Reviews of other lengths than in training (mean ± sd over seeds)",
+        "words read of a test review, at most",
+    )
+    figure, axes = panels(title, [f"trained on {n} words (dashed)" for n in trained], xlabel, "test accuracy (%)")
+    for axis, length in zip(axes, trained, strict=True):
         for number, name in enumerate(NAMES.values()):
-            found = points.get((length, name), {})
-            means = [100 * value.mean for value in found.values()]
-            errors = [100 * (value.sd or 0) for value in found.values()]
-            axis.errorbar(list(found), means, errors, fmt=f"{MARKERS[number]}-", capsize=3, label=name)
+            draw_spreads(axis, points.get((length, name), {}), number, name)
         axis.axvline(length, color=GREY, linestyle="--")
-        axis.set_xscale("log")
-        axis.set_xticks(LENGTHS, [str(value) for value in LENGTHS])
+        axis.set(xscale="log")
+        axis.set_xticks(LENGTHS, map(str, LENGTHS), minor=False)
         axis.minorticks_off()
-        axis.set_xlabel("words read of a test review, at most")
-        axis.set_title(f"trained on {length} words (dashed)")
-    figure.axes[0].set_ylabel("test accuracy (%)")
-    figure.suptitle("Reviews of other lengths than in training (mean ± sd over seeds)")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     study = Study(__file__, "RNN, fully connected and convolutional at one budget, and other lengths.", arguments)
     jobs = [job for file in SWEEPS for job in study.sweep(file)]
+    lengths = LENGTHS[:: 3 if study.short else 1]
     raw: list[dict[str, Any]] = []
     rows = []
     points: dict[tuple[int, str], dict[int, Spread]] = {}
-    for (encoder, readout, trained), same in group_by(
-        jobs, "model.encoder", "model.readout", "data.sequence_length"
-    ).items():
-        name = NAMES[encoder, readout]
-        cells = []
-        for length in LENGTHS[:: 3 if study.short else 1]:
-            found = [accuracy(study, job, length) for job in same]
-            values = [value for value in found if value is not None]
+    groups = group_by(jobs, "model.encoder", "model.readout", "data.sequence_length")
+    for (encoder, readout, trained), same in groups.items():
+        name, means = NAMES[encoder, readout], {}
+        for length in lengths:
+            found = {job.config["seed"]: accuracy(study, job, length) for job in same}
+            values = {seed: value for seed, value in found.items() if value is not None}
+            shared = {"model": name, "trained_on": trained, "read": length}
+            count = {"parameters": same[0].metrics["parameters"]}
             raw += [
-                {"model": name, "trained_on": trained, "read": length, "seed": job.config["seed"],
-                 "parameters": job.metrics["parameters"], "test/accuracy": round(value, 4)}
-                for job, value in zip(same, values, strict=bool(values))
-            ]  # fmt: skip
-            mean = spread(values)
-            cells.append(percent(mean) or "cannot")
-            if mean.n:
-                points.setdefault((trained, name), {})[length] = mean
-        budget = f"{same[0].metrics['parameters']:,}"
-        rows.append((name, budget, trained, percent(over_seeds(same, "validation/accuracy")), *cells))
+                shared | {"seed": seed} | count | {"test/accuracy": round(value, 4)} for seed, value in values.items()
+            ]
+            if values:
+                means[length] = spread(list(values.values()))
+        points[trained, name] = means
+        cells = [percent(means[length]) if length in means else "cannot" for length in lengths]
+        budget, validation = (COLUMNS[column](same) for column in ("parameters", "validation %"))
+        rows.append((name, budget, trained, validation, *cells))
     study.write_rows(raw)
-    header = ("model", "parameters", "trained on", "validation %", *(f"test, {n} words" for n in LENGTHS))
-    study.write_table(header[: len(rows[0])], rows)
+    header = ("model", "parameters", "trained on", "validation %", *(f"test, {length} words" for length in lengths))
+    study.write_table(header, rows)
     study.save(lambda: draw(points), "lengths.png")
 
 

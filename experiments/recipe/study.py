@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.common import Study, group_by, over_seeds, percent, rows_of
+from experiments.common import COLUMNS, Study, panels, percent, rows_of
 from rnn_imdb.common.style import COLOURS, MARKERS
 from rnn_imdb.sweeps.results import Job, spread
 
@@ -19,21 +19,14 @@ def optimizer(job: Job) -> str:
 
 
 def draw(curves: Mapping[tuple[str, str], Sequence[Sequence[float]]]) -> Any:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10.5, 5))
-    for axis, (init, title) in zip(figure.subplots(1, len(INITS), sharey=True), INITS.items(), strict=True):
+    title = "Which initialisation and optimizer learn in three epochs; a line is a seed"
+    figure, axes = panels(title, list(INITS.values()), "epoch", "validation accuracy (%)")
+    for axis, init in zip(axes, INITS, strict=True):
         for number, name in enumerate(OPTIMIZERS):
+            style = {"marker": MARKERS[number], "color": COLOURS[number], "alpha": 0.7}
             for seed, values in enumerate(curves[init, name]):
-                epochs = range(1, len(values) + 1)
-                axis.plot(epochs, [100 * value for value in values], f"{MARKERS[number]}-", color=COLOURS[number],
-                          alpha=0.7, label=name if seed == 0 else None)  # fmt: skip
-        axis.set_title(title)
-        axis.set_xlabel("epoch")
-        axis.set_xticks(range(1, max(len(values) for lines in curves.values() for values in lines) + 1))
-    figure.axes[0].set_ylabel("validation accuracy (%)")
-    figure.suptitle("Which initialisation and optimizer learn in three epochs; a line is a seed")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(OPTIMIZERS))
+                axis.plot([100 * value for value in values], **style, label=None if seed else name)
+        axis.set_xticks(epochs := range(max(map(len, curves[init, name]))), [epoch + 1 for epoch in epochs])
     return figure
 
 
@@ -44,14 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         [{"optimizer": optimizer(job)} | row for job, row in zip(jobs, rows_of(jobs, ("model.init",)), strict=True)]
     )
     rows, curves = [], {}
-    for (init,), same in group_by(jobs, "model.init").items():
+    for init, title in INITS.items():
         for name in OPTIMIZERS:
-            found = [job for job in same if optimizer(job) == name]
-            histories = [[row["validation/accuracy"] for row in job.metrics["history"]] for job in found]
-            curves[init, name] = histories
-            first = percent(spread([values[0] for values in histories]))
-            figures = [percent(over_seeds(found, metric)) for metric in ("validation/accuracy", "test/accuracy")]
-            rows.append((INITS[init], name, first, *figures))
+            found = [job for job in jobs if (job.config["model.init"], optimizer(job)) == (init, name)]
+            curves[init, name] = [[row["validation/accuracy"] for row in job.metrics["history"]] for job in found]
+            first = percent(spread([values[0] for values in curves[init, name]]))
+            rows.append((title, name, first, *(COLUMNS[column](found) for column in ("validation %", "test %"))))
     header = ("initialisation", "optimizer", "validation % after epoch 1", "validation %", "test %")
     study.write_table(header, rows)
     study.save(lambda: draw(curves), "curves.png")

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from experiments.common import Study, group_by, percent, rows_of
+from experiments.common import Study, group_by, panels, percent, rows_of
 from rnn_imdb.common.style import COLOURS, GREY
 from rnn_imdb.model.cell import ACTIVATIONS
 from rnn_imdb.model.initialization import spectral_radius
@@ -48,10 +48,9 @@ def norms(activation: str, radius: float, draws: int = DRAWS) -> Float[Tensor, "
 
 
 def draw(measured: Norms) -> Any:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10.5, 5))
-    axes = dict(zip(TITLES, figure.subplots(1, 2), strict=True))
+    title = f"A state without inputs: mean and range of {DRAWS} orthogonal W with spectral radius r"
+    figure, found = panels(title, list(TITLES.values()), "step t", r"norm of the state, $\|h_t\|_2$", sharey=False)
+    axes = dict(zip(TITLES, found, strict=True))
     for (activation, radius), curves in measured.items():
         axis, colour = axes[activation], COLOURS[RADII.index(radius)]
         steps, mean = range(1, STEPS + 1), curves.mean(0)
@@ -59,16 +58,8 @@ def draw(measured: Norms) -> Any:
         axis.plot(steps, mean, color=colour)
         # beside the last point that the axis shows
         shown = int((mean > 2e-3).sum()) if activation == "tanh" else STEPS
-        place = {"x": shown, "y": float(mean[shown - 1]), "color": colour}
-        axis.text(s=f"  r = {radius}", va="center", **place)
-    for activation, axis in axes.items():
-        axis.set_yscale("log")
-        axis.set_xlim(0, 1.3 * STEPS)
-        axis.set_xticks(range(0, STEPS + 1, 100))
-        axis.set_xlabel("step t")
-        axis.set_title(TITLES[activation])
-    axes["identity"].set_ylabel(r"norm of the state, $\|h_t\|_2$")
-    figure.suptitle(f"A state without inputs: mean and range of {DRAWS} orthogonal W with spectral radius r")
+        axis.text(shown, float(mean[shown - 1]), f"  r = {radius}", color=colour, va="center")
+        axis.set(yscale="log", xlim=(0, 1.3 * STEPS), xticks=range(0, STEPS + 1, 100))
     axes["tanh"].set_ylim(1e-3, 20)
     axes["tanh"].axhline(STATE_DIM**0.5, color=GREY, linestyle="--")
     axes["tanh"].text(10, 1.15 * STATE_DIM**0.5, "no state is longer than √32", color="#555555")

@@ -75,8 +75,10 @@ def write_plots(settings: Sequence[Configuration], keys: Sequence[str], folder: 
     return written
 
 
-def heatmap_values(settings: Sequence[Configuration]) -> tuple[list[int], list[int], dict[str, np.ndarray]]:
-    """State_dims, embedding_dims, and validation accuracy in % by readout, (state_dims, embedding_dims).
+def heatmap_values(
+    settings: Sequence[Configuration], split: str = "validation"
+) -> tuple[list[int], list[int], dict[str, np.ndarray]]:
+    """State_dims, embedding_dims, and accuracy in % by readout, (state_dims, embedding_dims).
 
     A cell is its best setting's mean over seeds; NaN where nothing finished.
     """
@@ -86,7 +88,7 @@ def heatmap_values(settings: Sequence[Configuration]) -> tuple[list[int], list[i
     for setting, config in zip(settings, configs, strict=True):
         cell = states.index(config["model.state_dim"]), embeddings.index(config["model.embedding_dim"])
         grid = grids[config["model.readout"]]
-        grid[cell] = np.fmax(grid[cell], 100 * setting.spread("validation/accuracy").mean)
+        grid[cell] = np.fmax(grid[cell], 100 * setting.spread(f"{split}/accuracy").mean)
     return states, embeddings, grids
 
 
@@ -107,7 +109,9 @@ def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]
     return figure, axes[:count]
 
 
-def draw_heatmap(states: list[int], embeddings: list[int], grids: Mapping[str, np.ndarray]) -> Figure:
+def draw_heatmap(
+    states: list[int], embeddings: list[int], grids: Mapping[str, np.ndarray], split: str = "validation"
+) -> Figure:
     """Draw :func:`heatmap_values`, a panel a readout, with the values in the cells."""
     figure, axes = _panels(len(grids), 0.8 * len(embeddings) + 1.6, 0.6 * len(states) + 1.4)
     low, high = np.nanmin(list(grids.values())), np.nanmax(list(grids.values()))
@@ -124,7 +128,7 @@ def draw_heatmap(states: list[int], embeddings: list[int], grids: Mapping[str, n
             dark = value - low < 0.5 * (high - low)
             axis.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
         if axis is axes[-1] and high > low:
-            figure.colorbar(image, ax=axes, label="validation accuracy (%)")
+            figure.colorbar(image, ax=axes, label=f"{split} accuracy (%)")
     return figure
 
 
