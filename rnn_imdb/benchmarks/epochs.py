@@ -36,10 +36,7 @@ class TorchCell(nn.Module):
         super().__init__()
         self.rnn = nn.RNN(embedding_dim, state_dim, batch_first=True)
 
-    def forward_tokens(
-        self, tokens: Tensor, embedding: Tensor, mask: Tensor | None = None, *, only_last: bool = False
-    ) -> Tensor:
-        assert mask is None, "nn.RNN knows no mask"
+    def forward(self, tokens: Tensor, mask: None = None, *, embedding: Tensor, only_last: bool = False) -> Tensor:
         return self.rnn(F.embedding(tokens, embedding))[0]
 
 

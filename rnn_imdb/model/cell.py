@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from rnn_imdb.common.errors import choose
 from rnn_imdb.data.text import PAD_INDEX
 from rnn_imdb.model.initialization import INITIALIZERS, spectral_radius
-from rnn_imdb.scan import scan_tokens, scan_vectors
+from rnn_imdb.scan import scan_inputs
 
 
 class TanhCell(nn.Module):
@@ -81,23 +81,19 @@ class TanhCell(nn.Module):
         """The part of A that multiplies x_t, a view."""
         return self.A[:, self.state_dim :]
 
-    @property
-    def _matrix(self) -> Tensor:
-        """A, or where its recurrent part is held at zero, a copy that gives the other part alone its gradient."""
-        return self.A if self.recurrent else torch.cat([self.recurrent_weight, self.input_weight], dim=1)
-
     def forward(
         self,
-        inputs: Float[Tensor, "batch time embedding"],
+        inputs: Float[Tensor, "batch time embedding"] | Int[Tensor, "batch time"],
         mask: Bool[Tensor, "batch time"] | None = None,
         initial_state: Float[Tensor, "batch state"] | None = None,
         *,
+        embedding: Float[Tensor, "vocabulary embedding"] | None = None,
         only_last: bool = False,
     ) -> Float[Tensor, "batch steps state"]:
         """All states h_1 .. h_T.
 
         Args:
-            inputs: x_1 .. x_T, (B, T, E).
+            inputs: x_1 .. x_T, (B, T, E); with an ``embedding`` (V, E) the words (B, T) that have them there.
             mask: True at real steps, (B, T); the others carry the previous state on.
             initial_state: h_0, (B, H); default zeros.
             only_last: h_T alone, without a gradient for each of the other states.
@@ -105,20 +101,10 @@ class TanhCell(nn.Module):
         Returns:
             (B, T, H), or (B, 1, H).
         """
-        options = {"linear": self.linear, "only_last": only_last}
-        return scan_vectors(inputs, self._matrix, self.b, initial_state, mask, self.scan, **options)
-
-    def forward_tokens(
-        self,
-        tokens: Int[Tensor, "batch time"],
-        embedding: Float[Tensor, "vocabulary embedding"],
-        mask: Bool[Tensor, "batch time"] | None = None,
-        *,
-        only_last: bool = False,
-    ) -> Float[Tensor, "batch steps state"]:
-        """``forward`` of the vectors of ``tokens`` (B, T), without making x_1 .. x_T where that is slower."""
+        # a recurrent part that is held at zero is a copy, which leaves the other part alone its gradient
+        A = self.A if self.recurrent else torch.cat([self.recurrent_weight, self.input_weight], dim=1)
         options = {"padding_index": PAD_INDEX, "linear": self.linear, "only_last": only_last}
-        return scan_tokens(tokens, embedding, self._matrix, self.b, mask, self.scan, **options)
+        return scan_inputs(inputs, A, self.b, initial_state, mask, self.scan, embedding=embedding, **options)
 
     def extra_repr(self) -> str:
         return f"A={self.state_dim}x({self.state_dim}+{self.embedding_dim}), bias={self.b is not None}"

@@ -69,22 +69,21 @@ class ReviewClassifier(Classifier):
         """Logits (B,) of reviews (B, T); σ(logit) is the probability that the review is positive."""
         if self.bigrams is not None or (self.training and self.embedding_dropout):
             return super().forward(tokens)
-        # as logits_from, without making the embedded words where that is slower
-        mask, tokens = self.mask(tokens), drop_words(tokens, self.word_dropout, self.training)
-        embedding, only_last = self.embedding.weight, self.readout.only_last
-        states = self.cell.forward_tokens(tokens, embedding, mask, only_last=only_last)
-        if self.backward_cell is not None:
-            back = self.backward_cell.forward_tokens(tokens.flip(1), embedding, _flip(mask), only_last=only_last)
-            states = torch.cat([states, back.flip(1)], dim=2)
-        return self.decide(self.readout(states, mask))
+        # the scan looks words up itself, where that is faster
+        words = drop_words(tokens, self.word_dropout, self.training)
+        return self.logits_from(words, self.mask(tokens), self.embedding.weight)
 
     def logits_from(
-        self, inputs: Float[Tensor, "batch time embedding"], mask: Bool[Tensor, "batch time"] | None = None
+        self,
+        inputs: Float[Tensor, "batch time embedding"] | Int[Tensor, "batch time"],
+        mask: Bool[Tensor, "batch time"] | None = None,
+        embedding: Float[Tensor, "vocabulary embedding"] | None = None,
     ) -> Float[Tensor, " batch"]:
-        only_last = self.readout.only_last
-        states = self.cell(inputs, mask, only_last=only_last)
+        """``forward`` from embedded words (B, T, E), or with an ``embedding`` (V, E) from words (B, T)."""
+        options = {"embedding": embedding, "only_last": self.readout.only_last}
+        states = self.cell(inputs, mask, **options)
         if self.backward_cell is not None:
-            back = self.backward_cell(inputs.flip(1), _flip(mask), only_last=only_last)
+            back = self.backward_cell(inputs.flip(1), None if mask is None else mask.flip(1), **options)
             states = torch.cat([states, back.flip(1)], dim=2)
         return self.decide(self.readout(states, mask))
 
@@ -94,7 +93,3 @@ class ReviewClassifier(Classifier):
         activation = "activation identity, " if self.cell.linear else ""
         activation += "" if self.cell.recurrent else "recurrent part zero, "
         return f"A {state} x ({state} + {embedding}){ways}, {activation}readout {self.readout_name}"
-
-
-def _flip(mask: Tensor | None) -> Tensor | None:
-    return None if mask is None else mask.flip(1)

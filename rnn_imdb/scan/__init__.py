@@ -1,4 +1,4 @@
-"""The recurrence of the RNN over a whole sequence: one function for each kind of input, several backends."""
+"""The recurrence of the RNN over a whole sequence, with its projection and lookup: several backends."""
 
 from typing import Any
 
@@ -18,8 +18,7 @@ __all__ = [
     "dot",
     "lookup",
     "project_inputs",
-    "scan_tokens",
-    "scan_vectors",
+    "scan_inputs",
     "tanh_scan",
 ]
 
@@ -55,7 +54,7 @@ def tanh_scan(
         ValueError: a shape, dtype or device does not fit the others.
         Unsupported: the backend has no code for this case.
     """
-    B, T, H = _sizes("projected", projected)
+    B, T, H = _sizes("projected", projected, 3)
     _check(projected, weight=(weight, H, H), initial_state=(initial_state, B, H), mask=(mask, B, T))
     backend = choose_backend(backend, Case(projected.device, projected.dtype, H, mask is not None, linear))
     if backend == "cpu":
@@ -64,30 +63,45 @@ def tanh_scan(
     return states[:, -1:] if only_last else states
 
 
-def scan_vectors(
-    inputs: Float[Tensor, "batch time embedding"],
+def scan_inputs(
+    inputs: Float[Tensor, "batch time embedding"] | Int[Tensor, "batch time"],
     A: Float[Tensor, "state state_and_embedding"],
     bias: Float[Tensor, " state"] | None = None,
     initial_state: Float[Tensor, "batch state"] | None = None,
     mask: Bool[Tensor, "batch time"] | None = None,
     backend: str = "auto",
     *,
+    embedding: Float[Tensor, "vocabulary embedding"] | None = None,
+    padding_index: int = 0,
     linear: bool = False,
     only_last: bool = False,
 ) -> Float[Tensor, "batch steps state"]:
     """``tanh_scan`` of p_t = W_x x_t + b, with its other arguments, result and errors.
 
     Args:
-        inputs: x_1 .. x_T, (B, T, E).
+        inputs: x_1 .. x_T, (B, T, E); with an ``embedding`` the words (B, T), of which x_t is embedding[word_t].
         A: recurrent weights W beside input weights W_x, (H, H + E).
         bias: b, (H,), or None.
         initial_state: h_0, (B, H); None stands for zeros.
+        embedding: a vector x for each word, (V, E).
+        padding_index: the word that many rows begin with. Its states are computed once for all of them; which word is
+            named changes no result.
+
+    Raises:
+        IndexError: a word is outside the vocabulary.
     """
-    (B, T, E), H = _sizes("inputs", inputs), len(A)
-    _check(inputs, A=(A, H, H + E), bias=(bias, H), initial_state=(initial_state, B, H), mask=(mask, B, T))
-    backend = choose_backend(backend, Case(inputs.device, inputs.dtype, H, mask is not None, linear))
+    table = inputs if embedding is None else embedding
+    (B, T, *_), H, E = _sizes("inputs", inputs, 3 if embedding is None else 2), len(A), table.shape[-1]
+    shapes = {"embedding": (embedding, len(table), E), "inputs": (inputs, *inputs.shape), "mask": (mask, B, T)}
+    _check(table, A=(A, H, H + E), bias=(bias, H), initial_state=(initial_state, B, H), **shapes)
+    backend = choose_backend(backend, Case(table.device, table.dtype, H, mask is not None, linear))
+    if embedding is not None and (backend != "cpu" or initial_state is not None):
+        inputs, embedding = lookup(embedding, inputs), None
     if backend == "cpu":
-        return fused.scan(inputs, A, initial_state, mask, bias, only_last=only_last)
+        options = {"padding_index": padding_index, "only_last": only_last}
+        if embedding is None:
+            return fused.scan(inputs, A, initial_state, mask, bias, **options)
+        return fused.scan(embedding, A, None, mask, bias, inputs, **options)
     if initial_state is None:
         initial_state = inputs.new_zeros(B, H)
     # of one split, since autograd would pad and add up the gradients of two slices
@@ -97,60 +111,24 @@ def scan_vectors(
     return tanh_scan(projected, weight, initial_state, mask, backend, linear=linear, only_last=only_last)
 
 
-def scan_tokens(
-    tokens: Int[Tensor, "batch time"],
-    embedding: Float[Tensor, "vocabulary embedding"],
-    A: Float[Tensor, "state state_and_embedding"],
-    bias: Float[Tensor, " state"] | None = None,
-    mask: Bool[Tensor, "batch time"] | None = None,
-    backend: str = "auto",
-    *,
-    padding_index: int,
-    linear: bool = False,
-    only_last: bool = False,
-) -> Float[Tensor, "batch steps state"]:
-    """``scan_vectors`` of x_t = embedding[token_t] from h_0 = 0: its values, and its gradients to rounding.
-
-    Args:
-        tokens: words, (B, T).
-        embedding: a vector x for each word, (V, E).
-        padding_index: the token that many rows begin with. Its states are computed once for all of them; which token is
-            named changes no result.
-
-    Raises:
-        IndexError: a token is outside the vocabulary.
-    """
-    if tokens.ndim != 2 or tokens.dtype not in (torch.int64, torch.int32):
-        raise ValueError(f"tokens must be integers of a shape (B, T), got {tokens.dtype} {tuple(tokens.shape)}")
-    (B, T), E, H = tokens.shape, embedding.shape[-1], len(A)
-    shapes = {"embedding": (embedding, len(embedding), E), "A": (A, H, H + E), "bias": (bias, H), "mask": (mask, B, T)}
-    _check(embedding, tokens=(tokens, B, T), **shapes)
-    backend = choose_backend(backend, Case(embedding.device, embedding.dtype, H, mask is not None, linear))
-    if backend != "cpu":
-        inputs = lookup(embedding, tokens)
-        return scan_vectors(inputs, A, bias, None, mask, backend, linear=linear, only_last=only_last)
-    return fused.scan(embedding, A, None, mask, bias, tokens, padding_index=padding_index, only_last=only_last)
-
-
-def _sizes(name: str, x: Tensor) -> torch.Size:
-    """The three sizes of a floating tensor. Otherwise, or where one is 0, ValueError."""
-    if x.ndim != 3 or 0 in x.shape or not x.is_floating_point():
-        raise ValueError(
-            f"{name} must be of a floating dtype and of a shape (batch, time, size) without zeros, "
-            f"got {x.dtype} of shape {tuple(x.shape)}"
-        )
+def _sizes(name: str, x: Tensor, rank: int) -> torch.Size:
+    """The sizes of vectors (rank 3) or words (rank 2). ValueError where they are no such, or one size is 0."""
+    known = x.is_floating_point() if rank == 3 else x.dtype in (torch.int64, torch.int32)
+    if x.ndim != rank or 0 in x.shape or not known:
+        rule = "floating, of a shape (batch, time, size)" if rank == 3 else "int64 or int32, of a shape (batch, time)"
+        raise ValueError(f"{name} must be {rule} without zeros, got {x.dtype} of shape {tuple(x.shape)}")
     return x.shape
 
 
 def _check(like: Tensor, **arguments: Any) -> None:
     """Raise ValueError unless each tensor has the shape that follows it, without zeros, and dtype and device of `like`.
 
-    Masks are bool; tokens have any dtype.
+    Masks are bool; inputs have any dtype.
     """
     for name, (tensor, *shape) in arguments.items():
         if tensor is None:
             continue
-        dtype = {"mask": torch.bool, "tokens": tensor.dtype}.get(name, like.dtype)
+        dtype = {"mask": torch.bool, "inputs": tensor.dtype}.get(name, like.dtype)
         if (tensor.dtype, list(tensor.shape), tensor.device) != (dtype, shape, like.device) or 0 in shape:
             raise ValueError(
                 f"{name} must be {dtype} of shape {tuple(shape)}, without zeros, on {like.device} beside the other "

@@ -1,7 +1,7 @@
 """The recurrence over words and over vectors against embedding, linear and scan, in values and gradients."""
 
 import itertools
-from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -9,11 +9,9 @@ from conftest import with_threads
 from torch import Tensor
 from torch.nn import functional as F
 
-from rnn_imdb import scan
-from rnn_imdb.scan import Unsupported, native, scan_vectors, tanh_scan
+from rnn_imdb.scan import Unsupported, native, scan_inputs, tanh_scan
 
 PAD_INDEX = 0
-scan_tokens = partial(scan.scan_tokens, padding_index=PAD_INDEX)
 NAMES = ("embedding", "A", "b")
 SHAPES = [(1, 1, 3, 1, 1), (3, 7, 20, 5, 31), (32, 63, 300, 32, 32), (5, 500, 90, 48, 64), (9, 20, 5000, 16, 100)]
 PADDINGS = ("none", "pre", "post", "holes", "nothing else", "one row without")
@@ -49,6 +47,12 @@ def make_parameters(vocabulary: int, embedding: int, state: int) -> list[Tensor]
     return [normal(vocabulary, embedding), torch.cat([recurrent, normal(state, embedding)], dim=1), normal(state)]
 
 
+def scan_tokens(
+    tokens: Tensor, embedding: Tensor, A: Tensor, b: Tensor | None = None, mask: Tensor | None = None, **options: Any
+) -> Tensor:
+    return scan_inputs(tokens, A, b, None, mask, embedding=embedding, **options)
+
+
 def run(
     backend: str,
     tokens: Tensor,
@@ -68,7 +72,7 @@ def run(
         states = tanh_scan(projected, A[:, :H], torch.zeros(len(tokens), H, dtype=dtype), mask, "reference")
         states = states[:, -1:] if only_last else states
     else:
-        states = scan_tokens(tokens, embedding, A, b, mask, backend, only_last=only_last)
+        states = scan_tokens(tokens, embedding, A, b, mask, backend=backend, only_last=only_last)
     upstream = torch.randn(states.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     gradients = torch.autograd.grad(states, leaves, upstream.to(dtype))
     return {"states": states.detach(), **dict(zip(NAMES, gradients, strict=True))}
@@ -182,6 +186,17 @@ def test_short_integers_are_words_too(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_words_may_begin_from_any_state(backend: str) -> None:
+    tokens, (embedding, A, b) = make_tokens("pre", 6, 9, 20), make_parameters(20, 5, 16)
+    initial = torch.randn(6, 16)
+    given = A.float(), b.float(), initial, None, backend
+    states = scan_inputs(tokens, *given, embedding=embedding.float())
+    assert torch.equal(states, scan_inputs(embedding.float()[tokens], *given))
+    # rows of padding alone are in different states
+    assert not torch.equal(states[0], states[1])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_word_outside_the_vocabulary_is_refused(backend: str) -> None:
     for token, count in itertools.product((-1, 10), (1, 50)):
         with pytest.raises(IndexError, match=r"out of range"):
@@ -192,22 +207,22 @@ def test_arguments_that_do_not_fit_are_refused_before_they_are_read() -> None:
     A = (torch.zeros(3, 8), torch.zeros(4, 7), torch.zeros(3, 7, device="meta"), torch.zeros(3, 7).half())
     bias, mask = (torch.zeros(1, 3), torch.zeros(4)), (torch.ones(2, 5), torch.ones(2, 4, dtype=torch.bool))
     fitting = {"A": torch.zeros(3, 7), "bias": torch.zeros(3), "mask": torch.ones(2, 5, dtype=torch.bool)}
-    words = fitting | {"tokens": torch.zeros(2, 5, dtype=torch.int64), "embedding": torch.zeros(10, 4)}
+    words = fitting | {"inputs": torch.zeros(2, 5, dtype=torch.int64), "embedding": torch.zeros(10, 4)}
     vectors = fitting | {"inputs": torch.zeros(2, 5, 4), "initial_state": torch.zeros(2, 3)}
     wrong_words = {
-        "tokens": (torch.zeros(2, 5), torch.zeros(10, dtype=torch.int64), torch.zeros(0, 5, dtype=torch.int64)),
+        "inputs": (torch.zeros(2, 5), torch.zeros(10, dtype=torch.int64), torch.zeros(0, 5, dtype=torch.int64)),
         "embedding": (torch.zeros(10), torch.zeros(10, 4, dtype=torch.float64), torch.zeros(0, 4)),
     }
     wrong_vectors = {
         "inputs": (torch.zeros(2, 5), torch.zeros(2, 0, 4), torch.zeros(2, 5, 4, dtype=torch.float64)),
         "initial_state": (torch.zeros(3), torch.zeros(3, 3), torch.zeros(2, 3, dtype=torch.float64)),
     }
-    for function, right, wrong in ((scan_tokens, words, wrong_words), (scan_vectors, vectors, wrong_vectors)):
-        assert function(**right).shape == (2, 5, 3)
+    for right, wrong in ((words, wrong_words), (vectors, wrong_vectors)):
+        assert scan_inputs(**right).shape == (2, 5, 3)
         for name, values in (wrong | {"A": A, "bias": bias, "mask": mask}).items():
             for value in values:
                 with pytest.raises(ValueError, match=r"must .* got"):
-                    function(**right | {name: value})
+                    scan_inputs(**right | {name: value})
 
 
 def test_backend_that_does_not_serve_is_refused() -> None:
@@ -230,7 +245,7 @@ def run_vectors(
         states = tanh_scan(F.linear(inputs, A[:, H:], b), A[:, :H], initial_state, mask, "reference")
         states = states[:, -1:] if only_last else states
     else:
-        states = scan_vectors(inputs, A, b, initial_state, mask, backend, only_last=only_last)
+        states = scan_inputs(inputs, A, b, initial_state, mask, backend, only_last=only_last)
     upstream = torch.randn(states.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     gradients = torch.autograd.grad(states, leaves, upstream.to(dtype))
     return {"states": states.detach(), **dict(zip(("inputs", "h_0", "A", "b"), gradients, strict=True))}
@@ -291,7 +306,7 @@ def test_neither_arguments_nor_the_upstream_gradient_are_written_to(backend: str
     inputs, parameters = make_vectors(4, 9, state, state)
     arguments = [tensor.float().requires_grad_() for tensor in (inputs, parameters[1], parameters[2], parameters[0])]
     before = [tensor.detach().clone() for tensor in arguments]
-    states = scan_vectors(*arguments, backend=backend)
+    states = scan_inputs(*arguments, backend=backend)
     upstream = torch.randn(states.shape)
     expected, kept = states.detach().clone(), upstream.clone()
     first = torch.autograd.grad(states, arguments, upstream, retain_graph=True)

@@ -8,20 +8,18 @@ import shutil
 import subprocess
 import sysconfig
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from test_recurrence import scan_tokens
 from torch import Tensor
 
-from rnn_imdb import scan
 from rnn_imdb.model.embedding import bigrams
-from rnn_imdb.scan import Case, Unsupported, choose_backend, lookup, native, project_inputs, scan_vectors, tanh_scan
+from rnn_imdb.scan import Case, Unsupported, choose_backend, lookup, native, project_inputs, scan_inputs, tanh_scan
 from rnn_imdb.scan.csrc.version import version
 from rnn_imdb.training.optimizers import RMSprop
 
-scan_tokens = partial(scan.scan_tokens, padding_index=0)
 INSTRUCTION_SETS = native.INSTRUCTION_SETS["AVX512"]
 with_kernel = pytest.mark.skipif(not native.available(), reason=str(native.unavailable_reason()))
 # sizes and numbers of a call that fits
@@ -128,7 +126,7 @@ def everything() -> list[Tensor]:
     pairs = torch.tensor([2 * 2**16 + 2], device="cpu")
     results = []
     for last in (False, True):
-        results += [scan_tokens(tokens, embedding, A, b, only_last=last), scan_vectors(vectors, A, b, only_last=last)]
+        results += [scan_tokens(tokens, embedding, A, b, only_last=last), scan_inputs(vectors, A, b, only_last=last)]
         results.append(tanh_scan(project_inputs(vectors, A[:, 9:], b), A[:, :9], initial, only_last=last))
     results += [lookup(embedding, tokens.int()), bigrams(tokens.int(), pairs, embedding)]
     leaves = [embedding, A, b, vectors, initial]
@@ -220,7 +218,7 @@ def test_nothing_is_done_for_no_rows() -> None:
     "function",
     [
         lambda x: tanh_scan(x[None], torch.eye(16), torch.zeros(1, 16)),
-        lambda x: scan_vectors(x[None], torch.ones(3, 19)),
+        lambda x: scan_inputs(x[None], torch.ones(3, 19)),
         lambda x: scan_tokens(torch.zeros(1, 2, dtype=torch.int64), x, torch.ones(3, 19)),
         lambda x: lookup(x, torch.zeros(1, dtype=torch.int64)),
         lambda x: project_inputs(x, torch.ones(3, 16)),

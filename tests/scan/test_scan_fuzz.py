@@ -10,7 +10,7 @@ from conftest import runnable, with_threads
 from torch import Tensor
 from torch.nn import functional as F
 
-from rnn_imdb.scan import BACKENDS, lookup, native, project_inputs, scan_tokens, scan_vectors, tanh_scan
+from rnn_imdb.scan import BACKENDS, lookup, native, project_inputs, scan_inputs, tanh_scan
 
 CASES = 150
 # in norm; where a state of one component saturates, its slope 1 - h² is little more than the rounding error of h
@@ -103,7 +103,7 @@ def vectors_case(make: Maker) -> Case:
     leaves += make.bias(state)
 
     def function(backend: str, inputs: Tensor, A: Tensor, initial: Tensor, bias: Tensor | None = None) -> Tensor:
-        return scan_vectors(inputs, A, bias, initial, mask, backend, only_last=last)
+        return scan_inputs(inputs, A, bias, initial, mask, backend, only_last=last)
 
     def truth(inputs: Tensor, A: Tensor, initial: Tensor, bias: Tensor | None = None) -> Tensor:
         projected = F.linear(inputs, A[:, state:], bias)
@@ -119,7 +119,7 @@ def tokens_case(make: Maker) -> Case:
     leaves = [make.normal(vocabulary, embedding), make.laid_out(make.matrix(state, embedding)), *make.bias(state)]
 
     def function(backend: str, table: Tensor, A: Tensor, bias: Tensor | None = None) -> Tensor:
-        return scan_tokens(tokens, table, A, bias, mask, backend, padding_index=0, only_last=last)
+        return scan_inputs(tokens, A, bias, None, mask, backend, embedding=table, only_last=last)
 
     def truth(table: Tensor, A: Tensor, bias: Tensor | None = None) -> Tensor:
         projected = F.linear(F.embedding(tokens, table), A[:, state:], bias)
@@ -144,8 +144,8 @@ def projection_case(make: Maker) -> Case:
 
 KINDS = {
     "tanh_scan": scan_case,
-    "scan_vectors": vectors_case,
-    "scan_tokens": tokens_case,
+    "scan_inputs of vectors": vectors_case,
+    "scan_inputs of words": tokens_case,
     "lookup": lookup_case,
     "project_inputs": projection_case,
 }
