@@ -135,7 +135,7 @@ def unavailable_reason() -> str | None:
     kernel, reason = _kernel()
     if kernel:
         return None
-    return f"{reason}. Install a C compiler with OpenMP (Debian: apt install gcc) and reinstall rnn_imdb"
+    return f"{reason}. Install a C compiler (Debian: apt install gcc) and reinstall rnn_imdb"
 
 
 def keep_freed_memory() -> None:

@@ -13,7 +13,12 @@
    calls take sizes, numbers, arrays and the number of threads, in this order. Python checks that no size is negative
    and that the arrays have these sizes; C checks that the sizes fit each other. */
 #pragma once
+#ifdef _OPENMP
 #include <omp.h>
+#else /* one thread */
+#define omp_get_thread_num() 0
+#define omp_get_num_threads() 1
+#endif
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
