@@ -69,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(side_by_side(read_jobs(folder), read_jobs(other)))
         return
     jobs = watch(folder) if given.watch else read_jobs(folder, planned=True)
+    if all(job.status == "planned" for job in jobs):
+        print(f"no job of {printable(str(folder))} has begun yet: {tally(jobs)}")
+        return
     command = shlex.join(["python", "-m", "rnn_imdb.report", *arguments])
     files = write_report(jobs, given.output or folder, title=folder.resolve().name, command=command)
     print(f"{standings(jobs)}\n\njobs: {tally(jobs)}", *(printable(f"wrote {path}") for path in files), sep="\n")

@@ -8,6 +8,8 @@ from rnn_imdb.common.files import BEST, CONFIG, expand, relative
 
 # where runs go, from the working directory: a folder each, or a folder of such for a sweep
 RUNS = Path("experiments") / "runs"
+# what a sweep goes to do, written before its first job begins
+PLANNED = "planned.json"
 # so many names stand in an error
 _NAMED = 5
 
@@ -27,8 +29,11 @@ def find_run(name: str | Path, runs: Path = RUNS, *, sweeps: bool = False) -> Pa
     except OSError as error:
         raise _unreadable(name, error) from error
     within = {top: _runs(top) for top in folders_in(runs)}
-    found = [top for top in within if within[top]] if sweeps else [run for part in within.values() for run in part]
-    newest_first = sorted(found, key=lambda folder: (_begun(within.get(folder, [folder])), folder), reverse=True)
+    found = [run for part in within.values() for run in part]
+    if sweeps:
+        found = [top for top in within if within[top] or os.path.isfile(top / PLANNED)]  # noqa: PTH113 as below
+    begun = {folder: _begun(folder, within.get(folder, [folder])) for folder in found}
+    newest_first = sorted(found, key=lambda folder: (begun[folder], folder), reverse=True)
     if str(name) == "latest" and newest_first:
         return newest_first[0]
     names = {folder: {folder.name, str(folder.relative_to(runs))} for folder in newest_first}
@@ -76,9 +81,9 @@ def _unreadable(path: str | Path, error: OSError) -> UserError:
     )
 
 
-def _begun(runs: list[Path]) -> float:
-    """When the last of ``runs`` was begun."""
-    return max((run / CONFIG).stat().st_mtime for run in runs)
+def _begun(folder: Path, runs: list[Path]) -> float:
+    """When the last of the ``runs`` in ``folder`` was begun, or it was planned to do so."""
+    return max(path.stat().st_mtime for path in [run / CONFIG for run in runs] or [folder / PLANNED])
 
 
 def short_name(folder: Path) -> str:

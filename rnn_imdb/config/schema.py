@@ -200,12 +200,13 @@ class TrainerConfig:
 class SweepConfig:
     """What a sweep is called, what it goes over, and what its jobs are told."""
 
-    name: str = _ruled("a folder's name, without slashes", is_folder_name)
+    name: str | None = _null_or("a folder's name, without slashes", is_folder_name)
     axes: dict[str, Any] = MISSING
     fail_fast: bool = MISSING
     objective: Any = _ruled(
         f"one of {', '.join(names.OBJECTIVES)}, or a list of them", _are_objectives, earlier="validation/accuracy"
     )
+    keep: str = _one_of("best", "last", "both", "none", earlier="both")
     workers: Any = _ruled(
         "auto or a whole number from 1", lambda value: value == "auto" or _is_count(value), earlier="auto"
     )

@@ -2,7 +2,6 @@
 
 import copy
 import os
-import re
 import signal
 import sys
 import time
@@ -20,15 +19,17 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rnn_imdb.common.console import as_command, one_line
 from rnn_imdb.common.errors import UserError
-from rnn_imdb.common.files import CONFIG, ERROR, Busy, refuse_links, write_atomically
+from rnn_imdb.common.files import BEST, CONFIG, ERROR, LAST, Busy, refuse_links, write_atomically
 from rnn_imdb.common.interrupts import Interrupted, deferred, interruptible
 from rnn_imdb.common.processes import cores, tasks
 from rnn_imdb.config.checks import check, check_values
 from rnn_imdb.config.identity import digest, reviews
 from rnn_imdb.sweeps.leaderboard import leaderboard
-from rnn_imdb.sweeps.results import duration, read_jobs, write_csv
+from rnn_imdb.sweeps.results import duration, in_a_name, read_jobs, short_names, write_csv
 from rnn_imdb.training.outcome import finished
 
+# what a finished job does not keep, by sweep.keep
+LEFT_OUT = {"best": [LAST], "last": [BEST], "both": [], "none": [BEST, LAST]}
 # seconds of each job that this process trained
 _durations: list[float] = []
 
@@ -39,12 +40,7 @@ def job_folder(*, _root_: DictConfig) -> str:
     The hash covers the reviews but not the path to them: moved reviews find the job again, other reviews do not. A
     folder with this hash is the job's whatever else its name says, for another sweep may go over other options.
     """
-    choices, swept = _root_.hydra.runtime.choices, list(_root_.sweep.swept)
-    last = [key.rpartition(".")[2] for key in swept]
-    parts = []
-    for key, short in zip(swept, last, strict=True):
-        value = choices[key] if key in choices else OmegaConf.select(_root_, key)
-        parts.append(f"{short if last.count(short) == 1 else key}-{value}")
+    values = swept(_root_)
     try:
         of_reviews = reviews(_root_)
     except UserError:
@@ -57,8 +53,14 @@ def job_folder(*, _root_: DictConfig) -> str:
         there = [max(there, key=lambda path: (finished(path) is not None, path.name))]
     if there:
         return there[0].name
-    # a longer name is cut: the hash tells jobs apart
-    return (re.sub(r"[^\w.+-]+", "-", "_".join(parts))[:120] or "job") + ending
+    names = short_names(list(values)).items()
+    return (in_a_name("_".join(f"{name}-{values[key]}" for key, name in names)) or "job") + ending
+
+
+def swept(config: DictConfig) -> dict[str, Any]:
+    """The swept options of a job with its values; of a group that is swept, the file."""
+    choices = config.hydra.runtime.choices
+    return {key: choices[key] if key in choices else OmegaConf.select(config, key) for key in config.sweep.swept}
 
 
 # registered on import, for the processes of a launcher import this module and nothing else
@@ -155,6 +157,8 @@ def run_job(config: DictConfig, folder: Path) -> Any:
         if metrics is None:
             refuse_links(folder)
             metrics, before = _train(config, folder, workers), ""
+            for path in LEFT_OUT[config.sweep.keep]:
+                (folder / path).unlink(missing_ok=True)
             _durations.append(time.monotonic() - started)
     except Busy:
         print(f"{job}: runs in another process", flush=True)
@@ -167,7 +171,7 @@ def run_job(config: DictConfig, folder: Path) -> Any:
         return None
     left = (config.sweep.jobs - hydra.job.num - 1) * sum(_durations) / max(len(_durations), 1) / workers
     # a process of a cluster's knows of no other job
-    later = "" if "SUBMITIT_EXECUTOR" in os.environ else f"; {duration(left)} left"
+    later = "" if "SUBMITIT_EXECUTOR" in os.environ or left < 1 else f"; {duration(left)} left"
     print(f"{job}: {finished_line(metrics, before)}{later}", flush=True)
     return _returned(config, metrics)
 

@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from omegaconf import OmegaConf
+
 from rnn_imdb.common.console import counted, one_line
 from rnn_imdb.common.errors import UserError, printable
 from rnn_imdb.common.files import (
@@ -27,6 +29,7 @@ from rnn_imdb.common.files import (
     write_atomically,
     write_rows,
 )
+from rnn_imdb.common.runs import PLANNED
 from rnn_imdb.config.identity import digest, flat, options
 from rnn_imdb.training.outcome import read_metrics, recorded_reviews
 
@@ -36,8 +39,6 @@ MODEL_KEYS = ("model.state_dim", "model.embedding_dim", "model.readout")
 _GROUPS = ("model", "optimizer", "trainer", "data", "callbacks")
 # where a job's reviews stand among its options
 REVIEWS = "data.reviews"
-# what a sweep goes to do: the swept options of its jobs, KEY=VALUE, by their digests
-PLANNED = "planned.json"
 # what a group that is swept over chooses
 _GROUP_OPTIONS = {"optimizer": "optimizer.name", "data": "data.source"}
 CSV_METRICS = (
@@ -202,9 +203,9 @@ def read_jobs(folder: Path, *, planned: bool = False) -> list[Job]:
     return sorted(jobs, key=lambda job: job.name) + waiting
 
 
-def write_planned(folder: Path, jobs: Mapping[str, Sequence[str]]) -> None:
-    """Note in a sweep's folder what it goes to do: the swept options KEY=VALUE of its jobs, by their digests."""
-    write_atomically(folder / PLANNED, json.dumps({key: list(swept) for key, swept in jobs.items()}).encode())
+def write_planned(folder: Path, jobs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Note in a sweep's folder what it goes to do: the swept options of its jobs, by their digests."""
+    write_atomically(folder / PLANNED, json.dumps(jobs, default=OmegaConf.to_object).encode())
 
 
 def _read_planned(folder: Path) -> list[Job]:
@@ -215,19 +216,10 @@ def _read_planned(folder: Path) -> list[Job]:
         return []
     jobs = []
     for name, swept in content.items() if isinstance(content, dict) else ():
-        if re.fullmatch("[0-9a-f]{8}", name) and isinstance(swept, list):
-            pairs = [printable(str(option)).lstrip("+").partition("=") for option in swept]
-            config = {_GROUP_OPTIONS.get(key, key): _parsed(value) for key, _, value in pairs}
+        if re.fullmatch("[0-9a-f]{8}", name) and isinstance(swept, dict):
+            config = {_GROUP_OPTIONS.get(key, printable(key)): value for key, value in swept.items()}
             jobs.append(Job(folder / name, config, status="planned"))
     return jobs
-
-
-def _parsed(text: str) -> Any:
-    """A value of the command line, as a configuration has it."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text.strip("'\"")
 
 
 def _key(job: Job, *left_out: str) -> str:
@@ -283,7 +275,7 @@ def in_order(keys: Iterable[str]) -> list[str]:
     """Those of ``keys`` that are hyper-parameters or options of callbacks, group by group, the seed last."""
     known = sorted(set(keys))
     first = [key for key in MODEL_KEYS if key in known]
-    rest = [key for group in _GROUPS for key in known if key.startswith(f"{group}.") and key not in first]
+    rest = [key for group in _GROUPS for key in known if key.partition(".")[0] == group and key not in first]
     return [*first, *rest, *(["seed"] if "seed" in known else [])]
 
 
@@ -325,6 +317,11 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
     # optimizer.name says which optimizer
     names = {key: key.removesuffix(".name").rpartition(".")[2] for key in keys}
     return {key: name if list(names.values()).count(name) == 1 else key for key, name in names.items()}
+
+
+def in_a_name(text: str) -> str:
+    """``text`` as a part of a folder's name, cut where that would be too long."""
+    return re.sub(r"[^\w.+-]+", "-", text)[:120]
 
 
 def rank_configurations(jobs: Sequence[Job], *, apart: bool = False) -> list[Configuration]:

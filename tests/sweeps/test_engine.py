@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from rnn_imdb.config.compose import conf_root, register
 from rnn_imdb.config.names import OBJECTIVES
-from rnn_imdb.sweeps.engine import SideBySide, _Composer
+from rnn_imdb.sweeps.engine import Composer, SideBySide
 
 # a sweeper as a user may install one; it lies in the folder in which the command runs
 SWEEPER = """
@@ -59,7 +59,7 @@ def test_search_is_told_its_objective_and_reads_no_test(
     search = (*small_overrides, *quick, objectives, "hydra.mode=MULTIRUN", "hydra/sweeper=halves")
     done = command("train", *search)
     assert done.returncode == 0, done.stdout + done.stderr
-    runs = tmp_path / "experiments" / "runs" / "sweep"
+    runs = tmp_path / "experiments" / "runs" / "state_dim"
     found = [json.loads(next(runs.glob(f"state_dim-{size}-*/metrics.json")).read_text()) for size in (4, 8)]
     assert not any(name.startswith("test/") for metrics in found for name in metrics)
     expected = [[metrics["validation/accuracy"], metrics["parameters"]] for metrics in found]
@@ -90,7 +90,7 @@ def test_job_composed_from_another_is_what_hydra_composes(loader: Any) -> None:
     everywhere = ["sweep.swept=[seed]", "callbacks.early_stopping=null", "+trainer.profiler=simple"]
     master = loader.load_configuration("train", everywhere, RunMode.MULTIRUN)
     OmegaConf.update(master, "hydra.overrides.hydra", everywhere)
-    quick = _Composer(loader)
+    quick = Composer(loader)
     for overrides in (
         ["seed=1"],
         ["seed=2", "model.state_dim=8"],
@@ -118,7 +118,7 @@ def test_job_composed_from_another_is_what_hydra_composes(loader: Any) -> None:
 def test_job_is_told_how_many_run_side_by_side(loader: Any) -> None:
     # it shares the cores with them
     master = loader.load_configuration("train", [], RunMode.MULTIRUN)
-    quick = _Composer(loader)
+    quick = Composer(loader)
     quick.load_sweep_config(master, ["seed=1"])
     master.hydra.launcher.n_jobs = 2
     assert quick.load_sweep_config(master, ["seed=2"]).hydra.launcher.n_jobs == 2

@@ -435,7 +435,7 @@ def test_options_that_follow_from_what_was_swept_are_left_out(tmp_path: Path) ->
     for name in ("adam_0.0", "rmsprop_0.1"):
         (tmp_path / name / "versions.json").write_text('{"reviews": "0123456789abcdef"}')
     (tmp_path / "adam_0.1" / "metrics.json").unlink()
-    write_planned(tmp_path, {"0123abcd": ["optimizer=adam", "+seed=0"]})
+    write_planned(tmp_path, {"0123abcd": {"optimizer": "adam", "seed": 0}})
     (tmp_path / "sgd_0.0" / "config.yaml").unlink()
     (tmp_path / "sgd_0.1" / "config.yaml").unlink()
     (tmp_path / "rmsprop_0.0" / "config.yaml").unlink()
@@ -497,8 +497,9 @@ def planned(tmp_path: Path) -> Path:
     (tmp_path / "second").rename(tmp_path / "second-89abcdef")
     digests = {job.config["seed"]: job.digest for job in read_jobs(tmp_path)}
     assert digests[1] == "89abcdef"
-    jobs = {digests[0]: ["optimizer=adam", "seed=0"], digests[1]: ["optimizer=rmsprop", "seed=1"]}
-    write_planned(tmp_path, jobs | {"0123abcd": ["optimizer=sgd", "seed=2"], "0123abce": ["optimizer=sgd", "+seed=3"]})
+    keys = (digests[0], digests[1], "0123abcd", "0123abce")
+    options = zip(keys, ("adam", "rmsprop", "sgd", "sgd"), range(4), strict=True)
+    write_planned(tmp_path, {key: {"optimizer": name, "seed": seed} for key, name, seed in options})
     return tmp_path
 
 
@@ -517,17 +518,24 @@ def test_jobs_still_planned_are_named(planned: Path, capsys: pytest.CaptureFixtu
     assert rows_of(planned / "results.csv")["0123abcd"]["optimizer.name"] == "sgd"
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"../../x": []}', '{"0123abcd": "seed=1"}', "[" * 100_000])
+@pytest.mark.parametrize("content", ["", "[]", '{"../../x": {}}', '{"0123abcd": ["seed=1"]}', "[" * 100_000])
 def test_a_plan_that_is_none_plans_nothing(content: str, planned: Path) -> None:
     (planned / "planned.json").write_text(content)
     assert [job.status for job in read_jobs(planned, planned=True)] == ["finished", "unfinished"]
 
 
-def test_a_sweep_that_has_only_a_plan_is_reported(planned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_of_which_no_job_has_begun_says_so(
+    planned: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for path in planned.glob("*/config.yaml"):
         path.unlink()
-    main([str(planned)])
-    assert "\njobs: 4 planned\n" in capsys.readouterr().out
+    runs = planned.parent / "experiments" / "runs"
+    os.utime(write_run(runs / "earlier" / "job", 0.8) / "config.yaml", (0, 0))
+    planned.rename(runs / "mine")
+    monkeypatch.chdir(planned.parent)
+    for name in ("mine", "latest"):
+        main([name])
+        assert capsys.readouterr().out == "no job of experiments/runs/mine has begun yet: 4 planned\n"
 
 
 @pytest.mark.parametrize("terminal", [False, True])

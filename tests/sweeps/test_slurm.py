@@ -113,7 +113,7 @@ def slurm() -> Iterator[None]:
 
 def jobs_of(folder: Path) -> dict[str, Path]:
     """Job folders by name without the hash."""
-    runs = folder / "experiments" / "runs" / "sweep"
+    runs = folder / "experiments" / "runs" / "seed"
     return {path.parent.name.rpartition("-")[0]: path.parent for path in runs.glob("*/config.yaml")}
 
 
@@ -148,7 +148,7 @@ def test_what_happens_to_jobs_changes_no_bit(small_overrides: list[str], command
     ask("scancel", f"{array}_1")
     out, err = sweep.communicate(timeout=300)
     assert sweep.returncode == 1, out + err
-    assert f"submitted to Slurm as {array} (scancel {array} ends all 2); logs are in experiments/runs/sweep/" in out
+    assert f"submitted to Slurm as {array} (scancel {array} ends all 2); logs are in experiments/runs/seed/" in out
     lines = [line for line in out.splitlines() if " ended: " in line]
     assert len(lines) == 2
     assert any("ended: job 1/2 seed-0-" in line and "finished, validation accuracy" in line for line in lines)
@@ -156,8 +156,8 @@ def test_what_happens_to_jobs_changes_no_bit(small_overrides: list[str], command
     assert "1 of 2 jobs ended without a result: the same command goes on" in err
     assert "1 of 2 jobs are unfinished" in out
     assert "Traceback" not in out + err
-    assert (folder / "experiments" / "runs" / "sweep" / "results.csv").is_file()
-    (log,) = folder.glob(f"experiments/runs/sweep/.submitit/{array}_0/*.out")
+    assert (folder / "experiments" / "runs" / "seed" / "results.csv").is_file()
+    (log,) = folder.glob(f"experiments/runs/seed/.submitit/{array}_0/*.out")
     assert re.findall(r"Requeued job .* \((\d+) remaining timeouts", log.read_text()) == ["100", "100"]
     done = command("train", *arguments, *LAUNCHER, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr

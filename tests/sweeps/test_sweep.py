@@ -17,14 +17,19 @@ from typing import Any
 import pytest
 import yaml
 from conftest import compose, small_reviews, write_archive
-from omegaconf import OmegaConf
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import locked
 from rnn_imdb.config import names as choices
-from rnn_imdb.config.compose import conf_folder, restore
+from rnn_imdb.config.compose import conf_folder, conf_root, register, restore
+from rnn_imdb.config.identity import digest
 from rnn_imdb.sweeps import job
 from rnn_imdb.sweeps.command_line import prepare
+from rnn_imdb.sweeps.engine import Start
 from rnn_imdb.sweeps.results import read_jobs
 from rnn_imdb.training import run
 
@@ -32,6 +37,8 @@ pytestmark = pytest.mark.usefixtures("forked")
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 QUICK = ("trainer.max_epochs=1", "model.embedding_dim=4")
+# where a sweep over state_dim goes, whatever the seeds
+RUNS = Path("experiments") / "runs" / "state_dim"
 
 
 def jobs_of(folder: Path) -> dict[str, Path]:
@@ -93,14 +100,25 @@ def test_sweep_goes_over_encoders_and_words(small_overrides: list[str], command:
     axes = ["-m", "model.encoder=rnn,dense,conv", "data.last_words=null,5"]
     done = command("train", *small_overrides, *QUICK, *axes)
     assert done.returncode == 0, done.stdout + done.stderr
-    jobs = jobs_of(tmp_path / "experiments" / "runs" / "sweep")
+    jobs = jobs_of(tmp_path / "experiments" / "runs" / "encoder-last_words")
     words = ("None", "5")
     assert set(jobs) == {f"encoder-{name}_last_words-{kept}" for name in choices.ENCODERS for kept in words}
     assert all((job / "metrics.json").is_file() for job in jobs.values())
     for name in choices.ENCODERS:
         assert f"{name} " in done.stdout
-    report = command("report", str(tmp_path / "experiments" / "runs" / "sweep"))
+    report = command("report", "latest")
     assert report.returncode == 0, report.stderr
+
+
+def started(*arguments: str) -> DictConfig:
+    """What Hydra has at the start of a sweep with this command line."""
+    register()
+    with initialize_config_dir(str(conf_root("train")), version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        config = hydra.compose_config("train", [*arguments], RunMode.MULTIRUN)
+        Start().on_multirun_start(config)
+    return config
 
 
 @pytest.fixture(scope="module")
@@ -115,15 +133,16 @@ def swept(
 
 
 def test_job_folders_are_named_by_what_is_swept(swept: tuple[Path, list[str]]) -> None:
-    jobs = jobs_of(swept[0] / "experiments" / "runs" / "sweep")
+    jobs = jobs_of(swept[0] / RUNS)
     assert set(jobs) == {"state_dim-4", "state_dim-8"}
     assert all((job / "metrics.json").is_file() and (job / "output.txt").is_file() for job in jobs.values())
 
 
 def test_sweep_leaves_a_plan_by_the_hashes_of_its_jobs(swept: tuple[Path, list[str]]) -> None:
-    runs = swept[0] / "experiments" / "runs" / "sweep"
+    runs = swept[0] / RUNS
     plan = json.loads((runs / "planned.json").read_text())
-    assert {job.digest: [f"model.state_dim={job.config['model.state_dim']}"] for job in read_jobs(runs)} == plan
+    found = read_jobs(runs)
+    assert plan == {job.digest: {"model.state_dim": job.config["model.state_dim"]} for job in found}
     assert len(plan) == 2
 
 
@@ -131,7 +150,7 @@ def test_same_command_again_runs_only_what_is_new(
     swept: tuple[Path, list[str]], command: Command, tmp_path: Path
 ) -> None:
     folder, arguments = swept
-    runs = folder / "experiments" / "runs" / "sweep"
+    runs = folder / RUNS
     before = {path: path.stat().st_mtime_ns for path in runs.glob("*/metrics.json")}
     # wherever the reviews lie
     (argument,) = (argument for argument in arguments if argument.startswith("data.root="))
@@ -156,8 +175,8 @@ def test_same_command_again_runs_only_what_is_new(
 def test_damaged_or_other_job_is_done_again(
     swept: tuple[Path, list[str]], command: Command, small_archive: Path, tmp_path: Path
 ) -> None:
-    runs = tmp_path / "experiments" / "runs" / "sweep"
-    shutil.copytree(swept[0] / "experiments" / "runs" / "sweep", runs)
+    runs = tmp_path / RUNS
+    shutil.copytree(swept[0] / RUNS, runs)
     archive = shutil.copy(small_archive, tmp_path / "reviews.tar.gz")
     arguments = [*swept[1], f"data.root={archive}"]
     before = jobs_of(runs)
@@ -181,6 +200,47 @@ def test_damaged_or_other_job_is_done_again(
         rows = list(csv.DictReader(file))
     assert len(rows) == len(before) + 2
     assert len({row["data.reviews"] for row in rows}) == 2
+
+
+@pytest.mark.parametrize(
+    ("axes", "name"),
+    [
+        ("seed=0,1 model.readout=last,all +model.state_dim=4,8", "state_dim-readout"),
+        ("optimizer=adam,sgd experiment=best,null", "optimizer-experiment"),
+        ("seed=0,1", "seed"),
+        ("seed=0 sweep.name=null", "sweep"),
+        ("seed=0,1 sweep.name=mine", "mine"),
+    ],
+)
+def test_sweep_without_a_name_is_called_what_it_goes_over(axes: str, name: str) -> None:
+    config = started(*axes.split())
+    assert config.hydra.sweep.dir == f"experiments/runs/{name}"
+    assert f"sweep.name={name}" in config.hydra.overrides.hydra
+
+
+def test_glob_is_given_to_a_sweeper_as_the_files_of_its_group() -> None:
+    assert started("optimizer=glob(*,exclude=s*)").hydra.overrides.task == ["optimizer=choice(adam,adamw,rmsprop)"]
+    with pytest.raises(SystemExit):
+        started("model.readout=glob(*)")
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("best", {"best.ckpt"}), ("last", {"last.ckpt"}), ("none", set())])
+def test_finished_job_keeps_the_checkpoints_that_it_shall(
+    keep: str,
+    kept: set[str],
+    small_overrides: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = compose("train", *small_overrides, *QUICK, f"sweep.keep={keep}", "test=false")
+    other = compose("train", *small_overrides, *QUICK, "test=false")
+    assert digest(config, None) == digest(other, None)
+    hydra = OmegaConf.create({"job": {"num": 0}, "launcher": {}})
+    monkeypatch.setattr(job.HydraConfig, "get", lambda: hydra)
+    assert job.run_job(config, tmp_path) == read_jobs(tmp_path)[0].metrics["validation/accuracy"]
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == kept
+    assert "left" not in capsys.readouterr().out
 
 
 def test_failing_job_stops_neither_the_others_nor_its_retry(small_overrides: list[str], command: Command) -> None:
@@ -257,7 +317,7 @@ def test_interrupted_sweep_goes_on(small_overrides: list[str], tmp_path: Path, c
     process = subprocess.Popen(
         [sys.executable, "-m", "rnn_imdb.train", *arguments], cwd=tmp_path, stdout=subprocess.PIPE, text=True
     )
-    runs = tmp_path / "experiments" / "runs" / "sweep"
+    runs = tmp_path / "experiments" / "runs" / "seed"
     deadline = time.monotonic() + 120
     while not list(runs.glob("seed-1-*/checkpoints/best.ckpt")):
         assert time.monotonic() < deadline
@@ -277,8 +337,8 @@ def test_interrupted_sweep_goes_on(small_overrides: list[str], tmp_path: Path, c
 def test_finished_job_is_found_whatever_its_sweep_goes_over(
     swept: tuple[Path, list[str]], command: Command, tmp_path: Path
 ) -> None:
-    runs = tmp_path / "experiments" / "runs" / "sweep"
-    shutil.copytree(swept[0] / "experiments" / "runs" / "sweep", runs)
+    runs = tmp_path / RUNS
+    shutil.copytree(swept[0] / RUNS, runs)
     before = {path.parent.name for path in runs.glob("*/config.yaml")}
     constant = [text for text in swept[1] if text not in ("-m", "model.state_dim=4,8")]
     for axes in (["seed=0,1", "model.state_dim=4,8"], ["model.state_dim=8,4", "seed=1,0"]):
@@ -301,7 +361,7 @@ def test_finished_job_is_found_whatever_its_sweep_goes_over(
 def test_job_that_another_process_finishes_before_its_lock_is_left_as_it_is(
     swept: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = jobs_of(swept[0] / "experiments" / "runs" / "sweep")["state_dim-4"]
+    done = jobs_of(swept[0] / RUNS)["state_dim-4"]
     folder = Path(shutil.copytree(done, tmp_path / done.name, ignore=shutil.ignore_patterns("metrics.json")))
 
     @contextmanager
@@ -327,8 +387,8 @@ def test_launchers_give_the_same_results(
     one_thread = {"env": os.environ | {"OMP_NUM_THREADS": "1"}}
     done = command("train", *arguments, f"hydra/launcher={launcher}", *options[launcher], **one_thread)
     assert done.returncode == 0, done.stdout + done.stderr
-    expected = jobs_of(folder / "experiments" / "runs" / "sweep")
-    actual = jobs_of(tmp_path / "experiments" / "runs" / "sweep")
+    expected = jobs_of(folder / RUNS)
+    actual = jobs_of(tmp_path / RUNS)
     assert set(actual) == {"state_dim-4", "state_dim-8"}
     for name, folder in actual.items():
         assert folder.name == expected[name].name
@@ -347,7 +407,7 @@ def test_two_sweeps_at_once_share_a_folder(small_overrides: list[str], tmp_path:
     unfinished = ["jobs run in another process" in out for out, _ in outputs]
     assert [process.returncode for process in processes] == list(map(int, unfinished)), outputs
     assert not all(unfinished)
-    runs = tmp_path / "experiments" / "runs" / "sweep"
+    runs = tmp_path / RUNS
     assert all((job / "metrics.json").is_file() for job in jobs_of(runs).values())
     with (runs / "results.csv").open() as file:
         assert sorted(row["model.state_dim"] for row in csv.DictReader(file)) == ["4", "6", "8"]
