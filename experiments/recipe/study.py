@@ -26,7 +26,8 @@ def draw(curves: Mapping[tuple[str, str], Sequence[Sequence[float]]]) -> Any:
             style = {"marker": MARKERS[number], "color": COLOURS[number], "alpha": 0.7}
             for seed, values in enumerate(curves[init, name]):
                 axis.plot([100 * value for value in values], **style, label=None if seed else name)
-        axis.set_xticks(epochs := range(max(map(len, curves[init, name]))), [epoch + 1 for epoch in epochs])
+        epochs = range(max(len(values) for lines in curves.values() for values in lines))
+        axis.set_xticks(epochs, [epoch + 1 for epoch in epochs])
     return figure
 
 
