@@ -58,12 +58,9 @@ def sample(split: Split, reviews: int, device: torch.device) -> Tensor:
 
 
 class RecurrenceInsight(Insight):
-    """Calls ``measure`` after each validation, in the first process alone.
+    """Calls ``measure`` on the first ``reviews`` validation reviews after each validation, in the first process alone.
 
     A classifier without our recurrence is not measured, which one line says at the start.
-
-    Args:
-        reviews: how many validation reviews are measured.
     """
 
     def __init__(self, reviews: int) -> None:
@@ -80,10 +77,8 @@ class RecurrenceInsight(Insight):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         classifier = _with_our_cell(pl_module)
-        if classifier is None or not trainer.is_global_zero:
-            return
         # of weights that are no numbers there is nothing to see, and the validation loss says so
-        if not all(weight.isfinite().all() for weight in classifier.parameters()):
+        if not (classifier and trainer.is_global_zero and all(w.isfinite().all() for w in classifier.parameters())):
             return
         # Lightning validates in inference mode, whose tensors can have no gradient later
         with torch.inference_mode(False), torch.no_grad():
@@ -102,9 +97,7 @@ def _with_our_cell(module: L.LightningModule) -> ReviewClassifier | None:
 class ForgettingCurve(RecurrenceInsight):
     """Logs ``insight/memory_length``, of the mean curve, and ``insight/typical_memory_length``, of the median.
 
-    Args:
-        reviews: how many validation reviews are measured.
-        figure: whether to draw both as ``insight/forgetting``.
+    Where ``figure`` is set, it draws both as ``insight/forgetting``.
     """
 
     def __init__(self, reviews: int = 250, *, figure: bool = True) -> None:
@@ -130,12 +123,8 @@ class StateHealth(RecurrenceInsight):
     - ``spectral_radius``: max |λ| of the recurrent part of A; below 1 a linear recurrence forgets, above it explodes;
     - ``gradient_norm``: of the last training step of the epoch, before clipping, over all parameters;
 
-    and as figures ``states``, h_t over the last words of the same two short reviews, and histograms of the weights,
-    which begin with those before the first step.
-
-    Args:
-        reviews: how many validation reviews ``saturated`` is measured on.
-        figures: whether to write the figures.
+    and, where ``figures`` is set, ``states``, h_t over the last words of the same two short reviews, and histograms of
+    the weights, which begin with those before the first step.
     """
 
     def __init__(self, reviews: int = 250, *, figures: bool = True) -> None:
@@ -189,11 +178,8 @@ class Quality(Insight):
     - ``precision_recall``, among the PR curves: precision and recall at 127 thresholds;
     - ``reliability``, a plot of the share of positive reviews against the P(positive) that the model gives them;
     - ``confusion``, a plot of counts by class and prediction;
-    - ``mistakes``, a text: the wrong predictions that the model was surest of, with the words it read.
-
-    Args:
-        mistakes: how many of the most confident mistakes to show.
-        words: how many words of each, the last of those that the model read.
+    - ``mistakes``, a text: the ``mistakes`` wrong predictions that the model was surest of, with the last ``words`` of
+      those that it read.
     """
 
     def __init__(self, mistakes: int = 10, words: int = 60) -> None:
@@ -223,17 +209,15 @@ class Quality(Insight):
         positions = torch.from_numpy(np.concatenate(list(loader.sampler))[: len(logits)]).to(logits.device)
         if trainer.world_size > 1:
             logits, positions = (torch.cat(gather_all_tensors(values)) for values in (logits, positions))
-        writers = tensorboard_writers(trainer)
         # of logits that are no numbers there is nothing to see, and the loss says so
-        if not (writers and logits.isfinite().all()):
+        if not ((writers := tensorboard_writers(trainer)) and logits.isfinite().all()):
             return
         data, rows = data_of(trainer), positions.cpu().numpy()
         split = data.split(stage)
         labels, probabilities = split.labels[rows], logits.sigmoid().cpu().numpy()
         worst = quality.worst_mistakes(logits.cpu().numpy(), labels, self.mistakes)
-        table = quality.mistakes_table(
-            split.tokens[rows[worst]], labels[worst], probabilities[worst], data.vocabulary, self.words
-        )
+        shown = split.tokens[rows[worst]], labels[worst], probabilities[worst]
+        table = quality.mistakes_table(*shown, data.vocabulary, self.words)
         for writer in writers:
             writer.add_pr_curve(f"{stage}/precision_recall", labels, probabilities, step)
             writer.add_text(f"{stage}/mistakes", table, step)
@@ -244,13 +228,10 @@ class Quality(Insight):
 
 
 class WordMap(Insight):
-    """Shows the most frequent words in TensorBoard's projector, as the training's last weights embed them.
+    """Shows the ``words`` most frequent words in TensorBoard's projector, as the training's last weights embed them.
 
     Beside each stand its frequency, among the tokens of the training split that the model reads, and its polarity,
-    which colours it from orange, for a negative review, through grey to blue.
-
-    Args:
-        words: how many words to show; ``<pad>`` and ``<unk>`` are left out.
+    which colours it from orange, for a negative review, through grey to blue. ``<pad>`` and ``<unk>`` are left out.
     """
 
     def __init__(self, words: int = 2000) -> None:
@@ -259,18 +240,17 @@ class WordMap(Insight):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # unlike on_train_end, this also comes to a run that is resumed when only its end is missing
-        writers = tensorboard_writers(trainer)
-        if not writers:
+        if not (writers := tensorboard_writers(trainer)):
             return
         assert isinstance(pl_module, SentimentModule)
         data = data_of(trainer)
         shown = slice(UNKNOWN_INDEX + 1, UNKNOWN_INDEX + 1 + self.words)
-        indices = range(len(data.vocabulary))[shown]
         # Lightning has moved the module to the CPU by now, where not every scan runs
         classifier = deepcopy(pl_module.classifier).to(trainer.strategy.root_device).eval()
+        indices, count = range(len(data.vocabulary))[shown], len(data.vocabulary)
         with torch.inference_mode(), trainer.precision_plugin.forward_context():
             values = polarities(classifier, data.encoding, indices, batch_size=data.evaluation_batch_size)
-        frequencies = np.bincount(data.split("train").tokens.ravel(), minlength=len(data.vocabulary))
+        frequencies = np.bincount(data.split("train").tokens.ravel(), minlength=count)
         columns = data.vocabulary.words[shown], frequencies[shown], (f"{value:.6g}" for value in values)
         options = {
             "metadata": list(zip(*columns, strict=True)),
@@ -279,6 +259,5 @@ class WordMap(Insight):
             "label_img": figures.coloured(values)[:, :, None, None].expand(-1, -1, 8, 8),
         }
         for writer in writers:
-            writer.add_embedding(
-                classifier.embedding.weight[shown].float(), **options, global_step=last_step(trainer), tag="word_map"
-            )
+            vectors = classifier.embedding.weight[shown].float()
+            writer.add_embedding(vectors, **options, global_step=last_step(trainer), tag="word_map")

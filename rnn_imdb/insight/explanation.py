@@ -44,21 +44,18 @@ class Padding(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """What each word did.
+    """What each word did."""
 
-    Attributes:
-        quantity: P(positive) after each word, or each word's part in the logit, positive for a positive review.
-        method: how they were computed, on one line.
-        words: those that the model read, at least one.
-        before, after: the padding on both sides. Without any in front, ``before`` has P(positive) of the state zero.
-        total: words of the review, also those that the model did not read.
-    """
-
+    # P(positive) after each word, or each word's part in the logit, positive for a positive review
     quantity: Literal["probability", "attribution"]
+    # how they were computed, on one line
     method: str
+    # those that the model read, at least one
     words: list[Word]
+    # the padding on both sides; without any in front, P(positive) of the state zero
     before: Padding
     after: Padding
+    # words of the review, also those that the model did not read
     total: int
 
     @property
@@ -87,15 +84,13 @@ class Explanation(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {
-            "method": self.method,
-            "explanation": [
-                {"word": word.text, "number": word.number, "known": word.known, self.quantity: word.value}
-                for word in self.words
-            ],
-            "padding_before": {"steps": self.before.steps, self.quantity: self.before.value},
-            "padding_after": {"steps": self.after.steps, self.quantity: self.after.value},
-        }
+        words = [
+            {"word": word.text, "number": word.number, "known": word.known, self.quantity: word.value}
+            for word in self.words
+        ]
+        sides = {"padding_before": self.before, "padding_after": self.after}
+        padding = {side: {"steps": steps, self.quantity: value} for side, (steps, value) in sides.items()}
+        return {"method": self.method, "explanation": words} | padding
 
 
 def explain(
@@ -120,17 +115,12 @@ def explain(
         quantity, method = "attribution", "each word's part in the logit: gradient x embedding, (dlogit/dx_t) . x_t"
         parts = attributions(classifier, tokens)
         values, before, after = parts[front:behind], parts[:front].sum(), parts[behind:].sum()
+    known, padded = tokens[front:behind] != UNKNOWN_INDEX, not classifier.mask_padding
     read: list[int] = numbers[front:behind].tolist()
-    texts, known = [words[number - 1] for number in read], (tokens[front:behind] != UNKNOWN_INDEX).tolist()
-    padded = not classifier.mask_padding
-    return Explanation(
-        quantity=quantity,
-        method=method,
-        words=[Word(*word) for word in zip(texts, known, values.tolist(), read, strict=True)],
-        before=Padding(front * padded, before.item()),
-        after=Padding((len(tokens) - behind) * padded, after.item()),
-        total=len(words),
-    )
+    texts = [words[number - 1] for number in read]
+    rows = [Word(*row) for row in zip(texts, known.tolist(), values.tolist(), read, strict=True)]
+    sides = Padding(front * padded, before.item()), Padding((len(tokens) - behind) * padded, after.item())
+    return Explanation(quantity, method, rows, *sides, total=len(words))
 
 
 def _reads_forwards(classifier: ReviewClassifier) -> bool:

@@ -21,46 +21,41 @@ LEAST_WIDTH, MOST_WIDTH, WORD_WIDTH, NAME_WIDTH = 8.0, 12.8, 0.23, 0.24
 
 
 def write_plot(explanation: Explanation, title: str, path: Path) -> None:
-    """Draw ``explanation`` into a file, whose extension gives the format.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
+    """Draw ``explanation`` into a file, in the format of its extension. Raises UserError where it cannot be written."""
     write_atomically(path, picture(lambda: draw(explanation, title), path.suffix[1:].lower()))
 
 
 def draw(explanation: Explanation, title: str) -> Figure:
     """P(positive) as a line over the words, or attributions as bars."""
-    count = len(explanation.words)
+    count, named = len(explanation.words), "word of the review"
     width = min(max(LEAST_WIDTH, WORD_WIDTH * count + 1.6), MOST_WIDTH)
-    figure = Figure(figsize=(width, 5.6))
+    figure = Figure(figsize=(width, 5.9))
     axis = figure.subplots()
     draw_values = _draw_probabilities if explanation.quantity == "probability" else _draw_attributions
     heights = draw_values(axis, explanation)
     axis.grid(visible=False, axis="x")
     if count <= MOST_TICKS:
         _name_all(axis, explanation)
+        named += "; bold: those that changed most"
     else:
         _name_strongest(axis, explanation, heights, NAME_WIDTH / (width - 1) * count)
     before, within, after = notes(explanation, "at the dotted line")
     if within:
         axis.axvline(explanation.cut[0] + explanation.gap + 0.5, color=GREY, linewidth=0.8, linestyle=":")
-    named = "word of the review" + "; bold: those that changed most" * (count <= MOST_TICKS)
-    label = "; ".join([named, *before, *within, *after])
     # about as many characters as the width holds
-    axis.set_xlabel(textwrap.fill(label, int(8 * width)))
-    figure.suptitle(f"{one_line(title, int(8.5 * width))}\n{explanation.method}")
+    axis.set_xlabel(textwrap.fill("; ".join([named, *before, *within, *after]), int(8 * width)))
+    lines = textwrap.wrap(one_line(title, int(17 * width)), int(8.5 * width), max_lines=2, placeholder=" ...")
+    figure.suptitle("\n".join([*lines, explanation.method]))
     return figure
 
 
 def _draw_probabilities(axis: Axes, explanation: Explanation) -> np.ndarray:
     """A line from before the first word to the last, dashed over the padding behind; gives its height at each word."""
     heights = 100 * np.array([explanation.before.value, *(word.value for word in explanation.words)])
-    places = explanation.cut[0] + np.arange(len(heights))
+    places, end = explanation.cut[0] + np.arange(len(heights)), _end(explanation)
     for colour, side in ((POSITIVE, heights >= 50), (NEGATIVE, heights <= 50)):
         axis.fill_between(places, 50, heights, where=side, interpolate=True, color=colour, alpha=0.3, linewidth=0)
     axis.plot(places, heights, color="black", linewidth=1.6, marker="." if len(heights) <= MOST_TICKS else "")
-    end = _end(explanation)
     if explanation.after.steps:
         line = [heights[-1], 100 * explanation.after.value]
         axis.plot([places[-1], end], line, "k--", linewidth=1.6, marker=".", markevery=[1])
@@ -113,19 +108,12 @@ def _name_strongest(axis: Axes, explanation: Explanation, heights: np.ndarray, g
     axis.xaxis.set_major_formatter(lambda place, _: f"{place + missing * (place >= first + at):g}")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     places = spread_out(first + positions, gap, first, first + len(heights) - 1)
+    text = {"rotation": 90, "ha": "center", "va": "bottom", "fontsize": 12}
+    # from the middle of the text's foot
+    line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "relpos": (0.5, 0), "shrinkB": 0}
     for position, place in zip(positions, places, strict=True):
-        axis.annotate(
-            _name(explanation.words[position]),
-            xy=(first + position, heights[position]),
-            xytext=(place, 1.03),
-            textcoords=axis.get_xaxis_transform(),
-            rotation=90,
-            ha="center",
-            va="bottom",
-            fontsize=12,
-            # from the middle of the text's foot
-            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "relpos": (0.5, 0), "shrinkB": 0},
-        )
+        name, end = _name(explanation.words[position]), (first + position, heights[position])
+        axis.annotate(name, end, (place, 1.03), textcoords=axis.get_xaxis_transform(), arrowprops=line, **text)
 
 
 def spread_out(places: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:

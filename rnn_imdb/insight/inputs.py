@@ -89,18 +89,16 @@ def refuse_paths(texts: Sequence[str]) -> None:
 
 def check_picture(path: Path, texts: int) -> None:
     """Refuse at once a picture of several texts, or a ``path`` that cannot be written or is named as no picture."""
-    if texts > 1:
-        raise UserError(f"--plot must be about one text, got {texts}: give one, or leave --plot out", exit_code=2)
-    ends, folder = f"{', '.join(PICTURES[:-1])} or {PICTURES[-1]}", path.parent
     try:
-        rules = (
-            (path.suffix.lower() in PICTURES, f"end in {ends}, got {path}: choose one of them"),
-            (path.is_file() or not path.exists(), f"be a file, got {path}, which is none: choose another name"),
-            (folder.is_dir(), f"be in a folder that exists, got {path}: make {folder} first"),
-            (os.access(folder, os.W_OK), f"be in a folder that can be written, got {path}: choose another"),
-        )
-        problem = next((remedy for holds, remedy in rules if not holds), None)
-    except OSError as error:
-        problem = f"be the name of a file, got {path} ({error.strerror}): choose another"
-    if problem:
-        raise UserError(f"--plot must {problem}", exit_code=2)
+        writable = (path.is_file() or not path.exists()) and os.access(path.parent, os.W_OK)
+    except OSError:
+        # a name that is too long
+        writable = False
+    rules = (
+        (texts <= 1, f"be about one text, got {texts}: give one, or leave --plot out"),
+        (path.suffix.lower() in PICTURES, f"end in {', '.join(PICTURES)}, got {path}: choose one of them"),
+        (writable, f"name a file, in a folder that can be written, got {path}: choose another"),
+    )
+    for holds, rule in rules:
+        if not holds:
+            raise UserError(f"--plot must {rule}", exit_code=2)
