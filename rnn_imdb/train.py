@@ -17,7 +17,7 @@ from rnn_imdb.common.runs import short_name
 from rnn_imdb.config.checks import check
 from rnn_imdb.config.command_line import pasted
 from rnn_imdb.config.hydra import Footprint, leave_nothing, run_hydra
-from rnn_imdb.config.run_name import claimed
+from rnn_imdb.config.identity import claimed
 from rnn_imdb.sweeps import command_line, job
 from rnn_imdb.training import resume
 

@@ -1,8 +1,10 @@
-"""The one exception a user is meant to see, and how a command shows it."""
+"""The one exception a user is meant to see, how a command shows it, and parts that are chosen by name."""
 
+import re
 import sys
 from collections.abc import Mapping
-from typing import NoReturn, TypeVar
+from importlib import import_module
+from typing import Any, NoReturn, TypeVar
 
 
 class UserError(Exception):
@@ -18,17 +20,50 @@ class UserError(Exception):
 
 
 Choice = TypeVar("Choice")
+# of a class or function outside of the package, as mymodule.LastK; and those that the user has named himself
+_ADDRESS = re.compile(r"[a-zA-Z_]\w*(\.[a-zA-Z_]\w*)+")
+_allowed: set[str] = set()
 
 
-def choose(what: str, table: Mapping[str, Choice], name: str) -> Choice:
-    """The entry of ``table`` called ``name``.
+def is_address(name: Any) -> bool:
+    return isinstance(name, str) and _ADDRESS.fullmatch(name) is not None
+
+
+def allow(*names: Any) -> None:
+    """Let :func:`choose` import what lies at these addresses: the user has named it, and no file alone."""
+    _allowed.update(filter(is_address, names))
+
+
+def choose(what: str, table: Mapping[str, Choice], name: Any, base: type = object) -> Choice:
+    """The entry of ``table`` called ``name``, what lies at the address ``name``, or ``name`` if it is a class itself.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such entry.
+        UserError: only a file names the address, nothing lies there, or it is no class made from ``base``.
     """
-    if name not in table:
-        raise ValueError(f"{what} must be one of {', '.join(table)}, got {name!r}")
-    return table[name]
+    if not callable(name):
+        if name in table:
+            return table[name]
+        if not is_address(name):
+            raise ValueError(f"{what} must be one of {', '.join(table)}, got {name!r}")
+        if name not in _allowed:
+            raise UserError(
+                f"a class of a file's choice may run any code, so its user must name it too, got {what} {name}: give it "
+                f"to train as the option that it was, to evaluate as classes=[{name}], to predict as --class {name}",
+                exit_code=2,
+            )
+    try:
+        module, _, attribute = name.rpartition(".") if isinstance(name, str) else ("", "", "")
+        found = getattr(import_module(module), attribute) if module else name
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"{what} must be a class that Python finds, got {name} ({error}): correct its name, or start where its "
+            "module lies",
+            exit_code=2,
+        ) from error
+    if base is not object and not (isinstance(found, type) and issubclass(found, base)):
+        raise UserError(f"{what} must be a class made from {base.__name__}, got {name}: derive it", exit_code=2)
+    return found
 
 
 # how libraries say it in an exception that is not Python's own

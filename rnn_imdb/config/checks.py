@@ -8,11 +8,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from rnn_imdb.common.errors import UserError
+from rnn_imdb.common.errors import UserError, allow, is_address
 from rnn_imdb.config.compose import conf_folder
 from rnn_imdb.config.explain import unknown_key
 from rnn_imdb.config.lightning_options import PASSED_ON
-from rnn_imdb.config.schema import DataConfig, Rule, TrainerConfig
+from rnn_imdb.config.schema import PARTS, DataConfig, Rule, TrainerConfig
 from rnn_imdb.data.sources import make_source
 
 # the two checkpoints of a run, and what may be chosen about them
@@ -35,11 +35,14 @@ EFFECTS = {
 def check(config: DictConfig, *, saved: bool = False) -> None:
     """Test every value of a composed configuration against its rule, and those that concern each other.
 
-    A ``saved`` configuration, one that a run keeps, may have options without effect: earlier versions took them.
+    A ``saved`` configuration, one that a run keeps, may have options without effect: earlier versions took them. Classes
+    outside of the package that another names are the user's own, and may be imported.
 
     Raises:
         UserError: the first value that breaks its rule, with all the key's rule says.
     """
+    if not saved:
+        allow(*config.get("classes", ()), *(OmegaConf.select(config, key) for key in PARTS))
     check_values(config)
     if "data" in config:
         _check_data(config)

@@ -9,8 +9,9 @@ from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
+from rnn_imdb.common.errors import is_address
 from rnn_imdb.config.foreign import check_plain, with_current_names
-from rnn_imdb.config.run_name import run_folder
+from rnn_imdb.config.identity import run_folder
 from rnn_imdb.config.schema import REMOVED, SCHEMAS, TrainConfig
 
 # cached, so that the time stays
@@ -60,9 +61,9 @@ def restore(saved: dict[str, Any]) -> DictConfig:
     """
     check_plain(saved)
     restored: Any = OmegaConf.structured(TrainConfig)
-    optimizer: str = saved["optimizer"]["name"]
     groups = {name: name for name in ("data", "model", "trainer", "sweep")}
-    groups["optimizer"] = "adam" if optimizer == "adamw" else optimizer
+    optimizer: str = saved["optimizer"]["name"]
+    groups["optimizer"] = {"adamw": "adam"}.get(optimizer, "own" if is_address(optimizer) else optimizer)
     for name, value in saved.items():
         if name in groups:
             node = OmegaConf.structured(SCHEMAS[groups[name]])

@@ -24,7 +24,7 @@ SYNONYMS = {
     "patience": "callbacks.early_stopping.patience",
 }
 # the groups whose options are not those of the schema of that name alone
-_SCHEMAS = {"optimizer": ("rmsprop", "adam", "sgd")}
+_SCHEMAS = {"optimizer": ("rmsprop", "adam", "sgd", "own")}
 
 
 def explain(error: Exception, command: str = "train") -> str:
@@ -71,7 +71,7 @@ def unknown_key(key: str, valid: list[str], top: Sequence[str] = ()) -> str:
 
 def _meant(name: str, groups: Sequence[str], near: list[str]) -> list[str]:
     """Options that ``name`` may stand for: of that name, else what others call so, else ``near``, else alike."""
-    schemas = _SCHEMAS | ({"data": ("evaluation_data",)} if "checkpoint" in groups else {})
+    schemas = _SCHEMAS | ({"data": ("evaluationdata",)} if "checkpoint" in groups else {})
     options = {group: group for group in groups} | {
         f"{group}.{option}": option
         for group in groups

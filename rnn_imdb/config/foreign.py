@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rnn_imdb.common.errors import UserError
-from rnn_imdb.config.schema import is_folder_name
+from rnn_imdb.common.errors import UserError, is_address
+from rnn_imdb.config.schema import PARTS, is_folder_name
 
 # callbacks of this project by the names of earlier versions, with the name that they have now
 RENAMED = {
@@ -116,5 +116,6 @@ def check_sweep(name: Any, axes: Mapping[Any, Any]) -> None:
                 f"its axes are options of model, data and training, got {key!r}: give that on the command line"
             )
         items = re.split(r"[\s,()\[\]'\"]+", str(values))
-        if "{" in str(values) or "\\" in str(values) or any(map(leads_elsewhere, items)):
+        own = key.lstrip("+") in PARTS and any(map(is_address, items))
+        if own or "{" in str(values) or "\\" in str(values) or any(map(leads_elsewhere, items)):
             raise UserError(f"its values are names and numbers, got {key}={values}: give that on the command line")

@@ -6,15 +6,16 @@ Only an option that came later has a value here: the one that earlier runs, whic
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from omegaconf import MISSING, ListConfig
 
+from rnn_imdb.common.errors import is_address
 from rnn_imdb.config import names
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """What a value must be, in words and as a test."""
 
     text: str
@@ -25,8 +26,13 @@ def _ruled(text: str, holds: Callable[[Any], bool], *, earlier: Any = MISSING) -
     return field(default=earlier, metadata={"rule": Rule(text, holds)})
 
 
-def _one_of(*valid: str, earlier: str = MISSING) -> Any:
-    return _ruled(f"one of {', '.join(valid)}", lambda value: value in valid, earlier=earlier)
+def _one_of(*valid: str, earlier: str = MISSING, more: str = "") -> Any:
+    return _ruled(f"one of {', '.join(valid)}{more}", lambda value: value in valid, earlier=earlier)
+
+
+def _part(*valid: str, earlier: str = MISSING) -> Any:
+    text = f"one of {', '.join(valid)}, or your own as module.Name"
+    return _ruled(text, lambda value: value in valid or is_address(value), earlier=earlier)
 
 
 def _between(low: float, high: float, *, earlier: Any = MISSING) -> Any:
@@ -40,18 +46,6 @@ def _positive(high: float) -> Any:
 
 def _null_or(text: str, holds: Callable[[Any], bool], *, earlier: Any = MISSING) -> Any:
     return _ruled(f"null, or {text}", lambda value: value is None or holds(value), earlier=earlier)
-
-
-def _words() -> Any:
-    return _null_or("a whole number from 1 to 20,000", lambda value: 1 <= value <= 20_000, earlier=None)
-
-
-def _dropout() -> Any:
-    return _ruled("a number from 0 to below 1", lambda value: 0 <= value < 1, earlier=0.0)
-
-
-def _counts() -> Any:
-    return _ruled("whole numbers from 1", lambda value: len(value) > 0 and min(value) > 0)
 
 
 def _is_count(value: Any) -> bool:
@@ -72,11 +66,14 @@ def _is_devices(value: Any) -> bool:
     return _is_count(value) or value == -1
 
 
-def _limit() -> Any:
-    return _ruled(
-        "a number of batches from 1, or a share above 0.0, at most 1.0",
-        lambda value: _is_count(value) or (isinstance(value, float) and 0 < value <= 1),
-    )
+_words = partial(_null_or, "a whole number from 1 to 20,000", lambda value: 1 <= value <= 20_000, earlier=None)
+_dropout = partial(_ruled, "a number from 0 to below 1", lambda value: 0 <= value < 1, earlier=0.0)
+_counts = partial(_ruled, "whole numbers from 1", lambda value: len(value) > 0 and min(value) > 0)
+_limit = partial(
+    _ruled,
+    "a number of batches from 1, or a share above 0.0, at most 1.0",
+    lambda value: _is_count(value) or (isinstance(value, float) and 0 < value <= 1),
+)
 
 
 def is_folder_name(name: str) -> bool:
@@ -88,7 +85,7 @@ def is_folder_name(name: str) -> bool:
 class DataConfig:
     """Arguments of ``rnn_imdb.data.module.IMDBDataModule``."""
 
-    source: str = _one_of(*names.SOURCES)
+    source: str = _part(*names.SOURCES)
     root: str | None = MISSING
     reviews_per_class: int = _between(10, 1_000_000)
     cache_dir: str | None = MISSING
@@ -111,7 +108,7 @@ class ModelConfig:
 
     state_dim: int = _between(1, 4096)
     embedding_dim: int = _between(1, 4096)
-    readout: str = _one_of(*names.READOUTS)
+    readout: str = _part(*names.READOUTS)
     bias: bool = MISSING
     mask_padding: bool = MISSING
     scan: str = _one_of("auto", *names.SCANS)
@@ -134,10 +131,10 @@ class ModelConfig:
 class OptimizerConfig:
     """What every training has; the rest is an argument of the class of that name in ``torch.optim``."""
 
-    name: str = _one_of(*names.OPTIMIZERS)
+    name: str = _one_of(*names.OPTIMIZERS, more=", or with optimizer=own a class as module.Name")
     learning_rate: float = _positive(100.0)
     weight_decay: float = _between(0.0, 100.0)
-    schedule: str = _one_of("constant", *names.SCHEDULES, earlier="constant")
+    schedule: str = _part("constant", *names.SCHEDULES, earlier="constant")
     label_smoothing: float = _between(0.0, 0.5, earlier=0.0)
 
 
@@ -167,6 +164,14 @@ class SGDConfig(OptimizerConfig):
 
     momentum: float = _between(0.0, 1.0)
     nesterov: bool = MISSING
+
+
+@dataclass
+class OwnConfig(OptimizerConfig):
+    """A class outside of the package, whose ``options`` stand beside its ``lr`` and ``weight_decay``."""
+
+    name: str = _ruled("a class as module.Name", is_address)
+    options: dict[str, Any] = MISSING
 
 
 @dataclass
@@ -239,6 +244,7 @@ class EvaluateConfig:
     split: str = _one_of("train", "validation", "test")
     output: str | None = MISSING
     accelerator: str = MISSING
+    classes: list[str] = MISSING
 
 
 # what an evaluation may change about the data of the training, each with the same rule; null changes nothing
@@ -270,21 +276,14 @@ class BenchmarkConfig:
     output: str | None = MISSING
 
 
-SCHEMAS = {
-    "benchmark": BenchmarkConfig,
-    "train": TrainConfig,
-    "evaluate": EvaluateConfig,
-    "data": DataConfig,
-    "evaluation_data": EvaluationDataConfig,
-    "model": ModelConfig,
-    "rmsprop": RMSpropConfig,
-    "adam": AdamConfig,
-    "sgd": SGDConfig,
-    "sweep": SweepConfig,
-    "trainer": TrainerConfig,
+_GROUPS = (DataConfig, ModelConfig, RMSpropConfig, AdamConfig, SGDConfig, OwnConfig, TrainerConfig, SweepConfig)
+# as schema/NAME in conf/
+SCHEMAS: dict[str, Any] = {
+    schema.__name__.removesuffix("Config").lower(): schema
+    for schema in (*_GROUPS, TrainConfig, EvaluateConfig, EvaluationDataConfig, BenchmarkConfig)
 }
-
-
+# options that may name a class or function outside of the package
+PARTS = ("data.source", "model.readout", "optimizer.name", "optimizer.schedule")
 # what an earlier version knew, with the value that had no effect
 REMOVED = {"model": {"bigram_buckets": 0}}
 

@@ -10,7 +10,7 @@ from rnn_imdb.common.errors import choose
 from rnn_imdb.model.cell import ACTIVATIONS, TanhCell
 from rnn_imdb.model.classifier import Classifier
 from rnn_imdb.model.embedding import drop_words
-from rnn_imdb.model.readout import READOUTS
+from rnn_imdb.model.readout import READOUTS, Readout
 
 
 class ReviewClassifier(Classifier):
@@ -60,7 +60,7 @@ class ReviewClassifier(Classifier):
         self.cell = make_cell()
         self.backward_cell = make_cell() if bidirectional else None
         size = 2 * state_dim if bidirectional else state_dim
-        self.readout = choose("readout", READOUTS, readout)(size, sequence_length)
+        self.readout = choose("model.readout", READOUTS, readout, Readout)(size, sequence_length)
         self.readout_name = readout
         self.head = nn.Linear(self.readout.features, 1)
         self.initialize()

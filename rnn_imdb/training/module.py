@@ -208,7 +208,7 @@ class SentimentModule(L.LightningModule):
         return figures
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        kind = OPTIMIZERS[self.optimizer]
+        kind = choose("optimizer.name", OPTIMIZERS, self.optimizer, torch.optim.Optimizer)
         try:
             optimizer = kind(self.parameters(), lr=self.learning_rate, **self.optimizer_options)
         except (RuntimeError, TypeError, ValueError) as error:
@@ -218,6 +218,6 @@ class SentimentModule(L.LightningModule):
             ) from error
         if self.schedule == "constant":
             return optimizer
-        factor, steps = choose("schedule", SCHEDULES, self.schedule), self.trainer.estimated_stepping_batches
+        factor, steps = choose("optimizer.schedule", SCHEDULES, self.schedule), self.trainer.estimated_stepping_batches
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step / steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -46,6 +46,7 @@ def build_module(config: Mapping[str, Any], vocabulary_size: int) -> SentimentMo
 def with_optimizer(classifier: Classifier, optimizer: Mapping[str, Any]) -> SentimentModule:
     """The Lightning module of a classifier and the group ``optimizer``."""
     options = dict(optimizer)
+    options |= options.pop("options", {})
     return SentimentModule(classifier, optimizer=options.pop("name"), **options)
 
 

@@ -13,8 +13,7 @@ from test_report import write_config, write_run
 
 from rnn_imdb.config.checks import check
 from rnn_imdb.config.compose import restore
-from rnn_imdb.config.identity import digest, options, reviews
-from rnn_imdb.config.run_name import claimed, run_folder
+from rnn_imdb.config.identity import claimed, digest, options, reviews, run_folder
 from rnn_imdb.sweeps.results import rank_configurations, read_jobs, varied
 from rnn_imdb.training.outcome import finished
 
