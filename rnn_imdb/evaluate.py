@@ -5,6 +5,7 @@ from functools import partial
 from omegaconf import DictConfig
 
 from rnn_imdb.common.console import waiting
+from rnn_imdb.common.files import BEST
 from rnn_imdb.common.interrupts import deferred
 from rnn_imdb.common.runs import find_checkpoint
 from rnn_imdb.config.checks import check
@@ -16,7 +17,7 @@ def task(config: DictConfig) -> None:
     """Evaluate as ``config`` says."""
     check(config)
     # torch takes seconds to import, and a mistyped path should not wait for it
-    find_checkpoint(config.checkpoint)
+    path = find_checkpoint(config.checkpoint)
     with deferred(), waiting("importing torch and Lightning"):
         from rnn_imdb.training.evaluation import evaluate
 
@@ -24,7 +25,8 @@ def task(config: DictConfig) -> None:
         config.checkpoint,
         split=config.split,
         data={name: value for name, value in config.data.items() if value is not None},
-        output=config.output,
+        # beside the folder of a run's checkpoints, or beside a file
+        output=config.output or (path.parent.parent if path.parent.name == BEST.parent.name else path.parent),
         accelerator=config.accelerator,
     )
 

@@ -39,6 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="another seed, other reviews; default: 0")
     parser.add_argument("--root", metavar="PATH", help="where those lie: as data.root in a training")
+    parser.add_argument(
+        "--class", dest="classes", action="append", default=[], help="one of your own that the model needs; repeatable"
+    )
     parser.add_argument("-i", "--interactive", action="store_true", help="judge and explain each line that you type")
     parser.add_argument("--json", action="store_true", help="print a JSON list, for programs")
     parser.add_argument("--explain", action="store_true", help="show how each word leads to the decision")
@@ -68,10 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # torch takes seconds to import, and a mistyped path should not wait for it
     path = find_checkpoint(given.checkpoint)
     with waiting("importing torch"):
-        from rnn_imdb.insight.prediction import describe, sampled
-        from rnn_imdb.training.checkpoint import open_checkpoint
+        from rnn_imdb.insight.prediction import describe, load, sampled
 
-    checkpoint = open_checkpoint(path)
+    checkpoint = load(path, classes=given.classes)
     if given.interactive:
         _talk(lambda text: describe(checkpoint, [text], explained=True))
         return

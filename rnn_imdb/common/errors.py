@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 
 class UserError(Exception):
@@ -48,7 +48,7 @@ def choose(what: str, table: Mapping[str, Choice], name: Any, base: type = objec
             raise ValueError(f"{what} must be one of {', '.join(table)}, got {name!r}")
         if name not in _allowed:
             raise UserError(
-                f"a class of a file's choice may run any code, so its user must name it too, got {what} {name}: give it "
+                f"a class that a file names may run any code, so its user must name it too, got {what} {name}: give it "
                 f"to train as the option that it was, to evaluate as classes=[{name}], to predict as --class {name}",
                 exit_code=2,
             )
@@ -61,9 +61,9 @@ def choose(what: str, table: Mapping[str, Choice], name: Any, base: type = objec
             "module lies",
             exit_code=2,
         ) from error
-    if base is not object and not (isinstance(found, type) and issubclass(found, base)):
+    if not (base is object or (isinstance(found, type) and issubclass(found, base))):
         raise UserError(f"{what} must be a class made from {base.__name__}, got {name}: derive it", exit_code=2)
-    return found
+    return cast(Choice, found)
 
 
 # how libraries say it in an exception that is not Python's own

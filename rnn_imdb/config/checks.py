@@ -8,11 +8,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from rnn_imdb.common.errors import UserError, allow, is_address
-from rnn_imdb.config.compose import conf_folder
+from rnn_imdb.common.errors import UserError, allow
 from rnn_imdb.config.explain import unknown_key
 from rnn_imdb.config.lightning_options import PASSED_ON
-from rnn_imdb.config.schema import PARTS, DataConfig, Rule, TrainerConfig
+from rnn_imdb.config.schema import PARTS, DataConfig, Rule, TrainerConfig, conf_folder
 from rnn_imdb.data.sources import make_source
 
 # the two checkpoints of a run, and what may be chosen about them
@@ -35,8 +34,8 @@ EFFECTS = {
 def check(config: DictConfig, *, saved: bool = False) -> None:
     """Test every value of a composed configuration against its rule, and those that concern each other.
 
-    A ``saved`` configuration, one that a run keeps, may have options without effect: earlier versions took them. Classes
-    outside of the package that another names are the user's own, and may be imported.
+    A ``saved`` configuration, one that a run keeps, may have options without effect: earlier versions took them. Any
+    other is the user's own, and its classes outside of the package may be imported.
 
     Raises:
         UserError: the first value that breaks its rule, with all the key's rule says.

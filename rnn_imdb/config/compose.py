@@ -1,5 +1,6 @@
 """Where configurations come from: the files in ``conf/``, or what a run kept. Imports nothing heavy."""
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from rnn_imdb.common.errors import is_address
+from rnn_imdb.config.checks import check
+from rnn_imdb.config.command_line import readable
 from rnn_imdb.config.foreign import check_plain, with_current_names
 from rnn_imdb.config.identity import run_folder
-from rnn_imdb.config.schema import REMOVED, SCHEMAS, TrainConfig
+from rnn_imdb.config.schema import REMOVED, SCHEMAS, TrainConfig, conf_folder
 
 # cached, so that the time stays
 _run_folder = cache(run_folder)
@@ -28,11 +31,6 @@ def _run_folder_of(*, _root_: DictConfig) -> str:
 OmegaConf.register_new_resolver("run_folder", _run_folder_of, replace=True)
 
 
-def conf_folder() -> Path:
-    """The folder of YAML files, which a checkout has beside the package, with a link inside it."""
-    return (Path(__file__).parents[1] / "conf").resolve()
-
-
 def conf_root(command: str) -> Path:
     """The folder in which Hydra finds the configuration of ``command``: evaluation has data groups of its own."""
     folder = conf_folder() / command
@@ -45,11 +43,17 @@ def register() -> None:
         ConfigStore.instance().store(group="schema", name=name, node=schema)
 
 
-def compose(command: str, overrides: list[str]) -> DictConfig:
-    """The configuration of ``command`` with what one would type, for use from Python; ``checks.check`` tests it."""
+def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """The configuration of ``command`` with what one would type, for use from Python.
+
+    Raises:
+        UserError: a value breaks its rule.
+    """
     register()
     with initialize_config_dir(str(conf_root(command)), version_base="1.3"):
-        return hydra_compose(command, overrides=overrides)
+        composed = hydra_compose(command, overrides=readable(list(overrides), several=False))
+    check(composed)
+    return composed
 
 
 def restore(saved: dict[str, Any]) -> DictConfig:
@@ -67,8 +71,8 @@ def restore(saved: dict[str, Any]) -> DictConfig:
     for name, value in saved.items():
         if name in groups:
             node = OmegaConf.structured(SCHEMAS[groups[name]])
-            # beyond the schema stand what was passed on to Lightning, and the axes of a sweep
-            OmegaConf.set_struct(node, name not in ("trainer", "sweep"))
+            # beyond the schema stand what was passed on to Lightning or a class, and the axes of a sweep
+            OmegaConf.set_struct(node, name not in ("trainer", "sweep") and "options" not in value)
             gone = REMOVED.get(name, {})
             known = {key: item for key, item in value.items() if gone.get(key, ...) != item} if gone else value
             restored[name] = OmegaConf.merge(node, known)

@@ -7,12 +7,18 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from omegaconf import MISSING, ListConfig
 
 from rnn_imdb.common.errors import is_address
 from rnn_imdb.config import names
+
+
+def conf_folder() -> Path:
+    """The folder of YAML files, which a checkout has beside the package, with a link inside it."""
+    return (Path(__file__).parents[1] / "conf").resolve()
 
 
 class Rule(NamedTuple):

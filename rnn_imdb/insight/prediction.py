@@ -7,13 +7,13 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
 
 from rnn_imdb.common.console import one_line, shows_colours
-from rnn_imdb.common.errors import UserError
+from rnn_imdb.common.errors import UserError, allow
 from rnn_imdb.data.sources import Review
 from rnn_imdb.data.splits import review_ids, split_reviews
 from rnn_imdb.data.text import PAD_INDEX, tokenize, words_at
@@ -22,7 +22,7 @@ from rnn_imdb.insight.explanation_plot import write_plot
 from rnn_imdb.insight.explanation_text import coloured_text, plain_text
 from rnn_imdb.insight.quality import CLASSES
 from rnn_imdb.training.announce import chosen_scan
-from rnn_imdb.training.checkpoint import Checkpoint
+from rnn_imdb.training.checkpoint import Checkpoint, open_checkpoint
 from rnn_imdb.training.evaluation import data_settings, refuse_seen
 from rnn_imdb.training.trainer import build_data
 
@@ -42,6 +42,32 @@ class Prediction:
         """Plain values, for JSON."""
         values = {name: value for name, value in vars(self).items() if name != "explanation"}
         return values | (self.explanation.as_dict() if self.explanation else {})
+
+
+class OpenedModel(Checkpoint):
+    """A checkpoint that judges texts."""
+
+    @overload
+    def predict(self, texts: str, *, explained: bool = False) -> Prediction: ...
+    @overload
+    def predict(self, texts: list[str], *, explained: bool = False) -> list[Prediction]: ...
+    def predict(self, texts: Any, *, explained: bool = False) -> Any:
+        """As :func:`predict`: of one text, or of each in a list."""
+        found = predict(self, [texts] if isinstance(texts, str) else texts, explained=explained)
+        return found[0] if isinstance(texts, str) else found
+
+
+def load(name: str | Path, *, classes: Sequence[str] = ()) -> OpenedModel:
+    """The model of a checkpoint or run, as ``latest``; ``classes`` are those outside of the package that it may need.
+
+    >>> load("latest").predict("I loved it.").probability  # doctest: +SKIP
+    0.93
+
+    Raises:
+        UserError: there is none, or it is no checkpoint of this project.
+    """
+    allow(*classes)
+    return OpenedModel(**vars(open_checkpoint(name)))
 
 
 def predict(checkpoint: Checkpoint, texts: Sequence[str], *, explained: bool = False) -> list[Prediction]:

@@ -11,7 +11,7 @@ import numpy as np
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
 from rnn_imdb.common.errors import UserError
-from rnn_imdb.common.files import BEST, write_atomically
+from rnn_imdb.common.files import write_atomically
 from rnn_imdb.training import environment
 from rnn_imdb.training.announce import chosen_scan, scores
 from rnn_imdb.training.checkpoint import Checkpoint, open_checkpoint
@@ -21,20 +21,20 @@ from rnn_imdb.training.trainer import REFUSALS, build_data, parameter_dtype, ref
 
 
 def evaluate(
-    checkpoint: str | Path,
+    checkpoint: str | Path | Checkpoint,
     *,
     split: str = "test",
     data: Mapping[str, Any] | None = None,
-    output: str | None = None,
+    output: str | Path | None = None,
     accelerator: str = "auto",
 ) -> dict[str, float]:
     """Score a checkpoint, rebuilt from its file alone.
 
     Args:
-        checkpoint: a checkpoint, or a run folder (its best checkpoint).
+        checkpoint: a checkpoint, opened or not, or a run folder (its best checkpoint).
         split: ``test``, ``validation`` or ``train``.
         data: settings of the group ``data`` that differ from the training's.
-        output: file for the metrics; default: a file in the run folder.
+        output: file for the metrics, or a folder for it; None: they are not written.
         accelerator: as for Lightning's Trainer.
 
     Returns:
@@ -44,7 +44,7 @@ def evaluate(
     Raises:
         UserError: the checkpoint cannot be used, or was trained on reviews of this split, which is not ``train``.
     """
-    opened = open_checkpoint(checkpoint)
+    opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(checkpoint)
     environment.start(opened.config["seed"])
     settings = data_settings(opened.config["data"], data or {})
     _check_length(opened, settings)
@@ -69,15 +69,17 @@ def evaluate(
     metrics = {name.replace("test/", f"{split}/"): value.item() for name, value in trainer.callback_metrics.items()}
     size = len(reviews.split(split).labels)
     print(scores(metrics, split, epoch=opened.epoch + 1, reviews=size, source=settings["source"]))
-    home = opened.path.parent.parent if opened.path.parent.name == BEST.parent.name else opened.path.parent
-    path = Path(output) if output else home / f"evaluation_{settings['source']}_{split}.json"
+    if output is None:
+        return metrics
+    inside = Path(output).is_dir()
+    path = Path(output) / f"evaluation_{settings['source']}_{split}.json" if inside else Path(output)
     content = json.dumps({"checkpoint": str(opened.path), "data": settings, **metrics}, indent=2) + "\n"
     try:
-        if output:
-            path.write_text(content, encoding="utf-8")
-        else:
+        if inside:
             # replaces a link of that name in place of following it
             write_atomically(path, content.encode())
+        else:
+            path.write_text(content, encoding="utf-8")
     except (OSError, UserError) as error:
         raise UserError(f"the metrics cannot be written to {path} ({error}): name another file with output=") from error
     print(f"written to {path}")

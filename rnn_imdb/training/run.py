@@ -45,7 +45,7 @@ from rnn_imdb.training.trainer import build_data, build_module, build_trainer, p
 
 
 def train(
-    config: DictConfig, folder: Path, *, resuming: bool = False, callbacks: Sequence[L.Callback] = ()
+    config: DictConfig, folder: str | Path, *, resuming: bool = False, callbacks: Sequence[L.Callback] = ()
 ) -> dict[str, Any]:
     """Train as ``config`` says, score the best epoch on the test reviews, and write both into ``folder``.
 
@@ -64,6 +64,7 @@ def train(
         UserError: the folder is in use, or data or configuration cannot be used.
         Busy: another process is training in the folder.
     """
+    folder = Path(folder)
     # the other processes of a distributed training find the folder taken by theirs
     if is_leader() and resuming:
         folder.mkdir(parents=True, exist_ok=True)

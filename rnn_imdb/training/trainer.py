@@ -16,7 +16,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import callbacks as lightning_callbacks
 from lightning.pytorch.callbacks import DeviceStatsMonitor, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch.utils.tensorboard import SummaryWriter
 
 from rnn_imdb.common.errors import UserError
@@ -45,7 +45,8 @@ def build_module(config: Mapping[str, Any], vocabulary_size: int) -> SentimentMo
 
 def with_optimizer(classifier: Classifier, optimizer: Mapping[str, Any]) -> SentimentModule:
     """The Lightning module of a classifier and the group ``optimizer``."""
-    options = dict(optimizer)
+    # a checkpoint holds plain lists
+    options: Any = OmegaConf.to_container(OmegaConf.create(dict(optimizer)))
     options |= options.pop("options", {})
     return SentimentModule(classifier, optimizer=options.pop("name"), **options)
 

@@ -12,10 +12,11 @@ import yaml
 from conftest import compose
 from test_report import write_run
 
-from rnn_imdb import predict, report
+from rnn_imdb import report
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import CONFIG, GROWING, LAST, refuse_links
 from rnn_imdb.evaluate import main as evaluate
+from rnn_imdb.predict import main as predict
 from rnn_imdb.training import resume
 from rnn_imdb.training.checkpoint import open_checkpoint
 
@@ -101,9 +102,9 @@ def test_evaluate_and_predict_where_nobody_may_look_are_one_line(
     with ending_in_a_line(capsys, r"must be readable and writable, but checkpoint=\. is not \(Permission denied\)"):
         evaluate()
     with ending_in_a_line(capsys, r"that may be read, but .*run is not \(Permission denied\)"):
-        predict.main([str(folder), "a film"])
+        predict([str(folder), "a film"])
     with ending_in_a_line(capsys, r"must be given as its text, but .*review\.txt is a file or folder"):
-        predict.main(["anything", str(folder / "review.txt")])
+        predict(["anything", str(folder / "review.txt")])
 
 
 def test_auto_starts_nothing_anew_where_it_may_not_look(tmp_path: Path, closed: Closed) -> None:

@@ -66,9 +66,11 @@ def test_the_main_files_compose() -> None:
 
 @pytest.mark.parametrize("path", TRAIN_GROUPS, ids=group_and_option)
 def test_every_option_of_train_composes(path: Path) -> None:
-    result = composed("train", group_and_option(path))
+    # a class of one's own has no default
+    own = ["optimizer.name=torch.optim.NAdam"] if path.stem == "own" else []
+    result = composed("train", group_and_option(path), *own)
     content = yaml.safe_load(path.read_text())
-    own = {key: value for key, value in content.items() if key != "defaults"}
+    own = {key: value for key, value in content.items() if key != "defaults" and value != "???"}
     chosen = result if path.parent.name == "experiment" else result[path.parent.name]
     plain = OmegaConf.to_container(chosen)
     assert isinstance(plain, dict)
@@ -284,7 +286,7 @@ def test_each_optimizer_has_rules_of_its_own(overrides: list[str], message: str)
     [
         ([], r"checkpoint must be given: add checkpoint=VALUE"),
         (["checkpoint=run", "split=all"], r"split must be one of train, validation, test, got 'all'"),
-        (["checkpoint=run", "data.source=imdb"], r"data\.source must be one of embedded, aclimdb, got 'imdb'"),
+        (["checkpoint=run", "data.source=imdb"], r"data\.source must be one of embedded, aclimdb, .*got 'imdb'"),
         (
             ["checkpoint=run", "data.sequence_length=0"],
             r"sequence_length must be a whole number from 1 .*, got 0",
@@ -452,7 +454,7 @@ def test_comments_name_every_choice(file: str, key: str, names: Any) -> None:
 
 @pytest.mark.parametrize(("group", "table"), [("optimizer", choices.OPTIMIZERS), ("data", choices.SOURCES)])
 def test_groups_have_a_file_for_every_choice(group: str, table: dict[str, str]) -> None:
-    assert {path.stem for path in (CONF / group).glob("*.yaml")} == set(table)
+    assert {path.stem for path in (CONF / group).glob("*.yaml")} - {"own"} == set(table)
     field = "name" if group == "optimizer" else "source"
     for name in table:
         assert composed("train", f"{group}={name}")[group][field] == name

@@ -270,7 +270,8 @@ def test_evaluation_replaces_a_link_and_takes_no_place_from_the_checkpoint(
     content["rnn_imdb"]["config"]["data"] |= {"root": str(tmp_path / "theirs"), "cache_dir": str(tmp_path / "cache")}
     torch.save(content, run / BEST)
     before = evaluate(finished)
-    assert evaluate(run) == before
+    assert evaluate(run, output=run) == before
+    assert not (run / "evaluation_aclimdb_test.json").is_symlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "run"]
     assert (tmp_path / "mine").read_text() == "mine"
     assert "theirs" not in (run / "evaluation_aclimdb_test.json").read_text()

@@ -23,7 +23,6 @@ from matplotlib.text import Text
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from rnn_imdb import predict as command
 from rnn_imdb.common.console import display_width
 from rnn_imdb.common.style import look
 from rnn_imdb.data.text import Vocabulary, fit_length, keep_words
@@ -36,6 +35,7 @@ from rnn_imdb.model import make_classifier
 from rnn_imdb.model.classifier import Classifier
 from rnn_imdb.model.embedding import frequent_pairs
 from rnn_imdb.model.rnn import ReviewClassifier
+from rnn_imdb.predict import main as command
 from rnn_imdb.training.checkpoint import Checkpoint, build_classifier, make_content, open_checkpoint
 
 V, T, E, H = 40, 12, 5, 7
@@ -249,7 +249,7 @@ def test_words_cut_off_are_counted(
 ) -> None:
     path = checkpoints(f"data.padding={padding}", *(f"{key}={value}" for key, value in options.items()))
     words = [f"w{number}" for number in range(1, 38)]
-    command.main([str(path), "--explain", " ".join(words)])
+    command([str(path), "--explain", " ".join(words)])
     lines = capsys.readouterr().out.splitlines()
     kept = [f"w{number}" for number in numbers]
     assert [line.split()[0] for line in lines if line.startswith("  ")] == kept
@@ -262,7 +262,7 @@ def test_words_cut_off_are_counted(
     if cut[1]:
         place = lines.index(f"cut out here, never read: {cut[1]} words")
         assert (lines[place - 1].split()[0], lines[place + 1].split()[0]) == ("w7", "w15")
-    command.main([str(path), "--explain", "--json", " ".join(words)])
+    command([str(path), "--explain", "--json", " ".join(words)])
     (parsed,) = json.loads(capsys.readouterr().out)
     assert [(word["word"], word["number"]) for word in parsed["explanation"]] == list(zip(kept, numbers, strict=True))
     assert (parsed["words"], parsed["read_words"]) == (37, len(numbers))
@@ -332,7 +332,7 @@ def test_the_axis_of_a_picture_counts_the_words_that_were_not_read() -> None:
 
 
 def test_piped_output_is_a_plain_line_for_each_word(checkpoints: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    command.main([str(checkpoints()), "--explain", "A wonderful \x1b[31m film", "dull"])
+    command([str(checkpoints()), "--explain", "A wonderful \x1b[31m film", "dull"])
     lines = capsys.readouterr().out.splitlines()
     assert "\x1b" not in "".join(lines)
     assert re.fullmatch(r"(positive|negative) +[\d.]+%  2 of 4 words known  A wonderful \[31m film", lines[0])
@@ -354,14 +354,14 @@ def test_piped_output_is_a_plain_line_for_each_word(checkpoints: Any, capsys: py
 
 
 def test_padding_behind_the_words_has_the_last_line(checkpoints: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    command.main([str(checkpoints("data.padding=post")), "--explain", "wonderful film"])
+    command([str(checkpoints("data.padding=post")), "--explain", "wonderful film"])
     first, *_, word, last = capsys.readouterr().out.splitlines()
     assert last == f"after 28 padding steps: {first.split()[1]}"
     assert first.split()[1] not in word
 
 
 def test_text_of_attributions_says_so(checkpoints: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    command.main([str(checkpoints("model.readout=all")), "--explain", "wonderful film"])
+    command([str(checkpoints("model.readout=all")), "--explain", "wonderful film"])
     _, method, padding, *words = capsys.readouterr().out.splitlines()
     assert method == "each word's part in the logit: gradient x embedding, (dlogit/dx_t) . x_t"
     assert re.fullmatch(r"28 padding steps before the words: [+-]\d\.\d{4}", padding)
@@ -390,7 +390,7 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch, *arguments: str, **environment:
     reader.start()
     with io.TextIOWrapper(os.fdopen(theirs, "wb"), encoding="utf-8") as terminal:
         monkeypatch.setattr(sys, "stdout", terminal)
-        command.main(arguments)
+        command(arguments)
         monkeypatch.undo()
     reader.join()
     os.close(ours)
@@ -459,7 +459,7 @@ def test_values_stand_in_one_column_whatever_the_words() -> None:
 
 
 def test_json_has_each_word(checkpoints: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    command.main([str(checkpoints("data.padding=post")), "--json", "--explain", "dull café"])
+    command([str(checkpoints("data.padding=post")), "--json", "--explain", "dull café"])
     (parsed,) = json.loads(capsys.readouterr().out)
     assert parsed["method"] == "P(positive) after each word: the head applied to h_t"
     first, second = parsed["explanation"]
@@ -468,7 +468,7 @@ def test_json_has_each_word(checkpoints: Any, capsys: pytest.CaptureFixture[str]
     assert (first["number"], second["number"]) == (1, 2)
     assert parsed["padding_before"]["steps"] == 0
     assert parsed["padding_after"] == {"steps": 28, "probability": pytest.approx(parsed["probability"])}
-    command.main([str(checkpoints("model.readout=all")), "--json", "--explain", "dull"])
+    command([str(checkpoints("model.readout=all")), "--json", "--explain", "dull"])
     (parsed,) = json.loads(capsys.readouterr().out)
     assert set(parsed["explanation"][0]) == {"word", "number", "known", "attribution"}
 
@@ -476,7 +476,7 @@ def test_json_has_each_word(checkpoints: Any, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize("readout", ["last", "all"])
 def test_plot_is_a_picture(checkpoints: Any, readout: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "review.png"
-    command.main([str(checkpoints(f"model.readout={readout}")), "--plot", str(path), "a dull film 🎬 $x_1$"])
+    command([str(checkpoints(f"model.readout={readout}")), "--plot", str(path), "a dull film 🎬 $x_1$"])
     printed = capsys.readouterr().out
     assert printed.splitlines()[1:] == [f"wrote {path}"]
     content = path.read_bytes()
@@ -553,14 +553,14 @@ def test_pictures_that_cannot_be_are_refused_before_any_work(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(SystemExit, match="2"):
-        command.main(["nowhere.ckpt", *arguments])
+        command(["nowhere.ckpt", *arguments])
     assert message in capsys.readouterr().err
 
 
 def test_help_fits_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit, match="0"):
-        command.main(["--help"])
+        command(["--help"])
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
     assert "--explain" in text

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from rnn_imdb import predict as predict_command
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import BEST
 from rnn_imdb.data.sources import AclImdbReviews
 from rnn_imdb.insight.inputs import decode
 from rnn_imdb.insight.prediction import predict, sampled
+from rnn_imdb.predict import main as predict_command
 from rnn_imdb.training.checkpoint import open_checkpoint
 from rnn_imdb.training.evaluation import refuse_seen
 from rnn_imdb.training.trainer import build_data
@@ -57,7 +57,7 @@ def test_prediction_equals_the_batch_of_training(trained: Path, small_data: dict
     ["naïve café 🎬 فيلم 映画", "\x00\x1b[31mred", "<pad> <unk>", "\ud800 lone", "a" * 100_000, "word " * 100_000],
 )
 def test_any_text_gets_an_answer(trained: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    predict_command.main([str(trained), text])
+    predict_command([str(trained), text])
     printed = capsys.readouterr().out
     assert printed.startswith(("positive", "negative"))
     assert printed.count("\n") == 1
@@ -67,7 +67,7 @@ def test_any_text_gets_an_answer(trained: Path, text: str, capsys: pytest.Captur
 @pytest.mark.parametrize("text", ["", "  \n\t ", '""'])
 def test_text_without_words_is_a_clear_error(trained: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="1"):
-        predict_command.main([str(trained), text])
+        predict_command([str(trained), text])
     assert "must have at least one word" in capsys.readouterr().err
 
 
@@ -80,12 +80,12 @@ def test_predict_reads_files_and_standard_input(
 ) -> None:
     content = REVIEW.encode(encoding)
     (tmp_path / "review.txt").write_bytes(content)
-    predict_command.main([str(trained), "--json", "--file", str(tmp_path / "review.txt"), "dull", REVIEW])
+    predict_command([str(trained), "--json", "--file", str(tmp_path / "review.txt"), "dull", REVIEW])
     dull, given, read = json.loads(capsys.readouterr().out)
     assert (dull["label"], read) == ("negative", given)
     assert set(read) == {"label", "probability", "words", "known_words", "read_words"}
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
-    predict_command.main([str(trained), "--json"])
+    predict_command([str(trained), "--json"])
     assert json.loads(capsys.readouterr().out) == [given]
 
 
@@ -111,7 +111,7 @@ def test_file_that_is_no_review_is_not_judged(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
     for name, options in ((str(tmp_path / "review"), ["--file", str(tmp_path / "review")]), ("standard input", [])):
         with pytest.raises(SystemExit, match="1"):
-            predict_command.main([str(trained), *options])
+            predict_command([str(trained), *options])
         captured = capsys.readouterr()
         assert message in captured.err
         assert name in captured.err
@@ -140,7 +140,7 @@ def test_weights_that_are_no_numbers_judge_nothing(
     torch.save(content, tmp_path / "diverged.ckpt")
     for options in ([], ["--json"], ["--explain"]):
         with pytest.raises(SystemExit, match="1"):
-            predict_command.main([str(tmp_path / "diverged.ckpt"), "brilliant", *options])
+            predict_command([str(tmp_path / "diverged.ckpt"), "brilliant", *options])
         captured = capsys.readouterr()
         assert f"gives a logit of {value}" in captured.err
         assert captured.out == ""
@@ -149,13 +149,13 @@ def test_weights_that_are_no_numbers_judge_nothing(
 def test_name_of_a_file_is_no_review(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in (tmp_path, trained / "metrics.json"):
         with pytest.raises(SystemExit, match="2"):
-            predict_command.main([str(trained), "brilliant", str(path)])
+            predict_command([str(trained), "brilliant", str(path)])
         assert f"but {path} is a file or folder: give --file {path}" in capsys.readouterr().err
 
 
 def test_missing_file_is_a_clear_error(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        predict_command.main([str(trained), "--file", "nowhere.txt"])
+        predict_command([str(trained), "--file", "nowhere.txt"])
     assert "must be readable, got nowhere.txt (No such file" in capsys.readouterr().err
 
 
@@ -166,20 +166,20 @@ def test_sample_is_of_the_test_reviews_with_their_class(
     every = sampled(opened, 999, seed=0, root=None)
     tested = {review.text: review.label for review in AclImdbReviews(small_archive, 40).read() if review.half == "test"}
     assert {review.text: review.label for review in every} == tested
-    predict_command.main([str(trained), "--sample", "80", "--json"])
+    predict_command([str(trained), "--sample", "80", "--json"])
     answers = json.loads(capsys.readouterr().out)
     right = [answer["label"] == answer["truth"] for answer in answers]
     assert [answer["truth"] for answer in answers] == [("negative", "positive")[review.label] for review in every]
     accuracy = json.loads((trained / "metrics.json").read_text())["test/accuracy"]
     assert sum(right) / 80 == pytest.approx(accuracy)
-    predict_command.main([str(trained), "--sample", "80"])
+    predict_command([str(trained), "--sample", "80"])
     assert capsys.readouterr().out.endswith(f"\n{sum(right)} of 80 right\n")
     first, second = (sampled(opened, 2, seed=seed, root=str(small_archive)) for seed in (1, 2))
     assert first != second
     assert first == sampled(opened, 2, seed=1, root=None)
     monkeypatch.delenv("IMDB_ROOT")
     with pytest.raises(SystemExit, match="2"):
-        predict_command.main([str(trained), "--sample", "1"])
+        predict_command([str(trained), "--sample", "1"])
     assert "in predict --root PATH" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"test reviews must be none that .* was trained on 2 of these 2: choose other"):
         refuse_seen(opened, opened.training_ids[:2], "test")
@@ -189,7 +189,7 @@ def test_each_line_that_is_typed_is_judged_and_explained(
     trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO('a superb film\n\n""\nawful and dull\n'))
-    predict_command.main([str(trained), "-i"])
+    predict_command([str(trained), "-i"])
     printed = capsys.readouterr()
     judged = [line.split()[0] for line in printed.out.splitlines() if "words known" in line]
     assert judged == ["positive", "negative"]
@@ -204,5 +204,5 @@ def test_each_line_that_is_typed_is_judged_and_explained(
 )
 def test_reviews_come_from_one_place(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        predict_command.main(["nowhere", *options])
+        predict_command(["nowhere", *options])
     assert re.search("reviews are texts and files, or|--sample must be at least 1", capsys.readouterr().err)

@@ -57,7 +57,7 @@ def test_evaluation_repeats_trainings_figures_to_the_last_digit(
     trained: Path, split: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    scored = evaluate(trained, split=split)
+    scored = evaluate(trained, split=split, output=trained)
     expected = {name: value for name, value in metrics_of(trained).items() if name.startswith(f"{split}/")}
     assert expected
     assert {name: scored[name] for name in expected} == expected
