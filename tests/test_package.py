@@ -49,6 +49,8 @@ def test_wheel_trains_outside_the_checkout(installed_wheel: Path, small_override
     assert "test of epoch 1" in run(*train, cwd=tmp_path, env=environment).stdout
     conf = {path.relative_to(ROOT / "conf") for path in (ROOT / "conf").rglob("*.yaml")}
     inside = installed_wheel / "rnn_imdb" / "conf"
+    # annotations count for who imports the package
+    assert (inside.parent / "py.typed").is_file()
     assert {path.relative_to(inside) for path in inside.rglob("*.yaml")} == conf
 
 

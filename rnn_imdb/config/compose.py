@@ -48,6 +48,9 @@ def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
 
     Raises:
         UserError: a value breaks its rule.
+
+    >>> compose("train", ["model.readout=all"]).model.readout
+    'all'
     """
     register()
     with initialize_config_dir(str(conf_root(command)), version_base="1.3"):

@@ -21,7 +21,11 @@ def _tokenizer() -> Callable[[str], list[str]]:
 
 
 def tokenize(text: str) -> list[str]:
-    """Split ``text`` as torchtext's ``basic_english`` does: lower case, punctuation as tokens, no ``<br />``."""
+    """Split ``text`` as torchtext's ``basic_english`` does: lower case, punctuation as tokens, no ``<br />``.
+
+    >>> tokenize("It's GOOD.<br />Really!")
+    ['it', "'", 's', 'good', '.', 'really', '!']
+    """
     return _tokenizer()(text)
 
 
@@ -33,6 +37,10 @@ class Vocabulary:
 
     Raises:
         ValueError: the special words are not where they belong, or a word stands twice.
+
+    >>> vocabulary = Vocabulary(["<pad>", "<unk>", "the", "film"])
+    >>> vocabulary.encode(["the", "best", "film"]), vocabulary.decode([2, 3])
+    ([2, 1, 3], ['the', 'film'])
     """
 
     def __init__(self, words: Sequence[str]) -> None:
@@ -74,6 +82,9 @@ def fit_length(indices: np.ndarray, length: int, padding: str, truncation: str) 
     words of which the first ``length`` // 4 begin the review and the others end it (Sun, Qiu, Xu and Huang, How to
     Fine-Tune BERT for Text Classification?, 2019). ``padding="pre"`` puts zeros in front, ``"post"`` behind. The
     lecture uses ``pre`` for both, as Keras's pad_sequences does.
+
+    >>> fit_length(np.array([5, 6, 7]), 5, "pre", "pre"), fit_length(np.array([5, 6, 7]), 2, "pre", "pre")
+    (array([0, 0, 5, 6, 7]), array([6, 7]))
     """
     dropped = len(indices) - length
     if dropped > 0:

@@ -132,7 +132,11 @@ def _reads_forwards(classifier: ReviewClassifier) -> bool:
 def running_probabilities(
     classifier: ReviewClassifier, tokens: Int64[Tensor, " time"]
 ) -> Float[Tensor, " time_and_one"]:
-    """P_t = σ(w · readout(h_1 .. h_t) + c) for t = 0 .. T; before any step the features are zeros, as h_0 is."""
+    """P_t = σ(w · readout(h_1 .. h_t) + c) for t = 0 .. T; before any step the features are zeros, as h_0 is.
+
+    >>> running_probabilities(ReviewClassifier(), torch.ones(500, dtype=torch.int64)).shape
+    torch.Size([501])
+    """
     mask = classifier.mask(tokens[None])
     states = hidden_states(classifier, tokens[None])  # (1, T, H)
     features = [states.new_zeros(1, classifier.readout.features)]

@@ -27,6 +27,10 @@ def influence(classifier: Classifier, tokens: Int64[Tensor, "batch time"]) -> Fl
     Returns:
         I_0 .. I_{T-1} of each review, (B, T), on the CPU, in logits per unit of the embedding; NaN where a review has
         no such word.
+
+    >>> from rnn_imdb.model.rnn import ReviewClassifier
+    >>> influence(ReviewClassifier(), torch.ones(4, 500, dtype=torch.int64)).shape
+    torch.Size([4, 500])
     """
     chunks = []
     for chunk in tokens.split(CHUNK):
@@ -73,6 +77,9 @@ def memory_length(curve: Float[Tensor, " time"]) -> int:
     """How many of the last words count: the first lag from which on the curve stays below 1 % of its maximum.
 
     T where the last lag still counts, so that nothing is known but that it is T or more; 0 where nothing does (zeros).
+
+    >>> memory_length(torch.tensor([5.0, 1.0, 0.2, 0.01])), memory_length(torch.tensor([5.0, 5.0]))
+    (3, 2)
     """
     lags = ((curve > 0) & (curve >= THRESHOLD * curve.max())).nonzero()
     return int(lags.max()) + 1 if len(lags) else 0

@@ -75,6 +75,12 @@ def predict(checkpoint: Checkpoint, texts: Sequence[str], *, explained: bool = F
 
     Raises:
         UserError: a text has no words, the weights are no finite numbers, or the scan has no code for a CPU.
+
+    >>> from rnn_imdb.training.checkpoint import open_checkpoint
+    >>> checkpoint = open_checkpoint("RUN")
+    >>> (found,) = predict(checkpoint, ["A wonderful film."])
+    >>> found.label, found.words
+    ('positive', 4)
     """
     classifier = checkpoint.classifier()
     chosen_scan(classifier, torch.device("cpu"), torch.float32)

@@ -43,12 +43,21 @@ def reliability(probabilities: Values, labels: Labels) -> Reliability:
 
 
 def confusion(probabilities: Values, labels: Labels) -> Integer[np.ndarray, "2 2"]:
-    """Counts of reviews by class (row) and prediction (column), which is positive where P(positive) > ½."""
+    """Counts of reviews by class (row) and prediction (column), which is positive where P(positive) > ½.
+
+    >>> confusion(np.array([0.9, 0.4, 0.2]), np.array([1, 1, 0]))
+    array([[1, 0],
+           [1, 1]])
+    """
     return np.bincount(2 * labels + (probabilities > 0.5), minlength=4).reshape(2, 2)
 
 
 def worst_mistakes(logits: Values, labels: Labels, most: int) -> Integer[np.ndarray, " mistakes"]:
-    """Positions of the wrong predictions with the largest |logit|, at most ``most``, the worst first."""
+    """Positions of the wrong predictions with the largest |logit|, at most ``most``, the worst first.
+
+    >>> worst_mistakes(np.array([3.0, -1.0, -7.0]), np.array([0, 0, 1]), most=5)
+    array([2, 0])
+    """
     wrong = np.flatnonzero((logits > 0) != labels)
     return wrong[np.argsort(-abs(logits[wrong]), kind="stable")][:most]
 

@@ -20,6 +20,9 @@ class DenseClassifier(Classifier):
         sequence_length: tokens in a review, T.
         state_dim: hidden units, H.
         shared: arguments of ``Classifier``.
+
+    >>> DenseClassifier(sequence_length=20)(torch.zeros(4, 20, dtype=torch.int64)).shape
+    torch.Size([4])
     """
 
     def __init__(self, *, sequence_length: int = 500, state_dim: int = 32, **shared: Any) -> None:
@@ -51,6 +54,9 @@ class ConvClassifier(Classifier):
         state_dim: filters, H.
         kernel_size: words in a window, K.
         shared: arguments of ``Classifier``.
+
+    >>> ConvClassifier(kernel_size=3)(torch.zeros(4, 20, dtype=torch.int64)).shape
+    torch.Size([4])
     """
 
     def __init__(self, *, state_dim: int = 32, kernel_size: int = 5, **shared: Any) -> None:

@@ -33,6 +33,10 @@ class TanhCell(nn.Module):
 
     Raises:
         ValueError: a spectral radius for a recurrent part of zeros.
+
+    >>> cell = TanhCell(embedding_dim=32, state_dim=32)
+    >>> cell.A.numel() + cell.b.numel(), cell(torch.zeros(4, 500, 32)).shape
+    (2080, torch.Size([4, 500, 32]))
     """
 
     linear = False

@@ -19,7 +19,11 @@ class Initializer(Protocol):
 
 
 def spectral_radius(weight: Float[Tensor, "state state"]) -> float:
-    """max |λ| over the eigenvalues of ``weight``; NaN where these are not finite."""
+    """max |λ| over the eigenvalues of ``weight``; NaN where these are not finite.
+
+    >>> spectral_radius(torch.diag(torch.tensor([0.5, -0.75])))
+    0.75
+    """
     # LAPACK may crash
     if not weight.isfinite().all():
         return math.nan

@@ -33,7 +33,11 @@ class Readout(nn.Module):
 
 
 class LastState(Readout):
-    """h_T: the lecture's first model. Padding behind the review is safe only under a mask, which carries h on."""
+    """h_T: the lecture's first model. Padding behind the review is safe only under a mask, which carries h on.
+
+    >>> LastState(state_dim=32, sequence_length=500)(torch.zeros(4, 500, 32)).shape
+    torch.Size([4, 32])
+    """
 
     only_last = True
 
@@ -48,6 +52,9 @@ class AllStates(Readout):
     """[h_1; ...; h_T]: the lecture's second model, whose head has a weight for each state of each step.
 
     Zeros stand where the mask is False. The head fixes T, so a review moved by one step is another input.
+
+    >>> AllStates(state_dim=32, sequence_length=500)(torch.zeros(4, 500, 32)).shape
+    torch.Size([4, 16000])
     """
 
     def __init__(self, state_dim: int, sequence_length: int) -> None:
@@ -60,7 +67,12 @@ class AllStates(Readout):
 
 
 class MeanState(Readout):
-    """Σ_t h_t / T, over the real steps; zeros for a review without any."""
+    """Σ_t h_t / T, over the real steps; zeros for a review without any.
+
+    >>> states, mask = torch.tensor([[[1.0], [2.0], [6.0]]]), torch.tensor([[False, True, True]])
+    >>> MeanState(state_dim=1, sequence_length=3)(states), MeanState(1, 3)(states, mask)
+    (tensor([[3.]]), tensor([[4.]]))
+    """
 
     def __init__(self, state_dim: int, sequence_length: int) -> None:
         super().__init__(features=state_dim)
@@ -73,7 +85,11 @@ class MeanState(Readout):
 
 
 class MaxState(Readout):
-    """max_t h_t for each component, over the real steps; zeros for a review without any."""
+    """max_t h_t for each component, over the real steps; zeros for a review without any.
+
+    >>> MaxState(state_dim=2, sequence_length=2)(torch.tensor([[[1.0, 4.0], [3.0, 2.0]]]))
+    tensor([[3., 4.]])
+    """
 
     def __init__(self, state_dim: int, sequence_length: int) -> None:
         super().__init__(features=state_dim)
@@ -92,6 +108,9 @@ class MeanMaxState(Readout):
 
     Howard and Ruder, Universal Language Model Fine-tuning for Text Classification (2018), whose concat pooling has
     the last state too.
+
+    >>> MeanMaxState(state_dim=1, sequence_length=2)(torch.tensor([[[1.0], [3.0]]]))
+    tensor([[2., 3.]])
     """
 
     def __init__(self, state_dim: int, sequence_length: int) -> None:
@@ -108,6 +127,9 @@ class AttentionState(Readout):
 
     Raffel and Ellis, Feed-Forward Networks with Attention Can Solve Some Long-Term Memory Problems (2016), with a
     linear score. v starts at zero, where the readout is the mean.
+
+    >>> AttentionState(state_dim=1, sequence_length=2)(torch.tensor([[[1.0], [3.0]]])).item()
+    2.0
     """
 
     def __init__(self, state_dim: int, sequence_length: int) -> None:

@@ -28,6 +28,10 @@ class ReviewClassifier(Classifier):
         bidirectional: whether a second recurrence reads backwards.
         bias, scan, spectral_radius, recurrent: of the recurrence, as for ``cell.TanhCell``.
         shared: arguments of ``Classifier``.
+
+    >>> classifier = ReviewClassifier(readout="all")
+    >>> classifier.head.weight.numel(), classifier(torch.zeros(4, 500, dtype=torch.int64)).shape
+    (16000, torch.Size([4]))
     """
 
     def __init__(

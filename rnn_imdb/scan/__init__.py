@@ -53,6 +53,10 @@ def tanh_scan(
     Raises:
         ValueError: a shape, dtype or device does not fit the others.
         Unsupported: the backend has no code for this case.
+
+    >>> projected, h_0 = torch.ones(1, 3, 2), torch.zeros(1, 2)
+    >>> tanh_scan(projected, torch.zeros(2, 2), h_0)[0, -1]
+    tensor([0.7616, 0.7616])
     """
     B, T, H = _sizes("projected", projected, 3)
     _check(projected, weight=(weight, H, H), initial_state=(initial_state, B, H), mask=(mask, B, T))
@@ -89,6 +93,9 @@ def scan_inputs(
 
     Raises:
         IndexError: a word is outside the vocabulary.
+
+    >>> scan_inputs(torch.ones(4, 7, 3), A=torch.zeros(5, 5 + 3)).shape
+    torch.Size([4, 7, 5])
     """
     table = inputs if embedding is None else embedding
     (B, T, *_), H, E = _sizes("inputs", inputs, 3 if embedding is None else 2), len(A), table.shape[-1]

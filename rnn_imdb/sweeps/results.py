@@ -117,7 +117,11 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Mean and sample standard deviation of ``values``; NaN where one is not finite or there are none."""
+    """Mean and sample standard deviation of ``values``; NaN where one is not finite or there are none.
+
+    >>> spread([0.84, 0.86]).text(".1f", scale=100)
+    '85.0 ± 1.4'
+    """
     if not values or not all(map(math.isfinite, values)):
         return Spread(math.nan, None, len(values))
     sd = statistics.stdev(values) if len(values) > 1 else None

@@ -96,6 +96,10 @@ class SentimentModule(L.LightningModule):
         label_smoothing: ε of the labels y + ε (½ - y) of the loss that is trained on; no figure of an epoch has it.
             Szegedy, Vanhoucke, Ioffe, Shlens and Wojna, Rethinking the Inception Architecture (2016).
         optimizer_options: further arguments of the optimizer.
+
+    >>> from rnn_imdb.model.rnn import ReviewClassifier
+    >>> SentimentModule(ReviewClassifier())(torch.zeros(4, 500, dtype=torch.int64)).shape
+    torch.Size([4])
     """
 
     def __init__(
