@@ -34,7 +34,7 @@ from omegaconf import DictConfig
 
 # every annotated tensor function of the package checks its shapes while the tests run
 # (but for the doors of the scans, which do so themselves, and the kernels, which Triton reads from the file)
-SCANS = [f"scan.{name}" for name in ("reference", "bptt", "fused", "triton_scan", "cudnn")]
+SCANS = [f"scan.{name}" for name in ("reference", "bptt", "fused", "cudnn")]
 MODEL = [f"model.{name}" for name in ("cell", "readout", "classifier", "rnn", "baselines")]
 INSIGHT = [f"insight.{name}" for name in ("explanation", "forgetting", "quality", "states")]
 TENSOR_MODULES = [f"rnn_imdb.{name}" for name in (*SCANS, *MODEL, *INSIGHT)]

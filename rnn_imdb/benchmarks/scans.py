@@ -2,10 +2,9 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from itertools import product
-from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -15,13 +14,11 @@ from tqdm import tqdm
 from rnn_imdb.benchmarks.table import Row
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.model.cell import TanhCell
-from rnn_imdb.scan import Case, choose_backend, native
+from rnn_imdb.scan import Case, choose_backend, cudnn, native
 
 PEER = "torch.nn.RNN"
 # relative error in norm against float64 above which a backend is wrong, not fast
 TOLERANCE = 1e-4
-# cuDNN's switch that speed and error of nn.RNN depend on; a module that torch replaces by an object with properties
-_cudnn: Any = torch.backends.cudnn
 
 
 def measure(config: DictConfig) -> list[Row]:
@@ -99,15 +96,9 @@ class _Contest:
         return max(((a - t).norm() / t.norm()).item() for a, t in zip(actual, truth, strict=True))
 
 
-@contextmanager
-def _precision(backend: str) -> Iterator[None]:
+def _precision(backend: str) -> AbstractContextManager[None]:
     """TF32 in cuDNN's recurrence only where the row says so."""
-    before = _cudnn.rnn.fp32_precision
-    _cudnn.rnn.fp32_precision = "tf32" if backend.endswith("TF32") else "ieee"
-    try:
-        yield
-    finally:
-        _cudnn.rnn.fp32_precision = before
+    return cudnn.precision("tf32" if backend.endswith("TF32") else "ieee")
 
 
 def _measure_shape(contest: _Contest, seconds: float) -> list[Row]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rnn_imdb.scan import native
 
-# the largest state whose recurrent weights fit into the registers of a program of triton_kernels.py
+# the largest state whose recurrent weights fit into the registers of a program of triton_scan.py
 LARGEST_TRITON_STATE = 128
 
 

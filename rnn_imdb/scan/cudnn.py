@@ -20,14 +20,15 @@ rnn_precision: Any = torch.backends.cudnn.rnn
 
 
 @contextmanager
-def _true_float32() -> Iterator[None]:
+def precision(name: str = "ieee") -> Iterator[None]:
+    """Let cuDNN's recurrences run in this precision."""
     # rnn.fp32_precision can be read and restored whichever interface the caller used; allow_tf32 cannot.
-    precision = rnn_precision.fp32_precision
-    rnn_precision.fp32_precision = "ieee"
+    before = rnn_precision.fp32_precision
+    rnn_precision.fp32_precision = name
     try:
         yield
     finally:
-        rnn_precision.fp32_precision = precision
+        rnn_precision.fp32_precision = before
 
 
 def _rnn(projected: Tensor, weight: Tensor, initial_state: Tensor) -> Tensor:
@@ -46,7 +47,7 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, *tensors):
-        with torch.enable_grad(), _true_float32():
+        with torch.enable_grad(), precision():
             ctx.inputs = [tensor.detach().requires_grad_() for tensor in tensors]
             ctx.states = _rnn(*ctx.inputs)
         return ctx.states.detach()
@@ -54,7 +55,7 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, upstream):  # pyright: ignore[reportIncompatibleMethodOverride]
-        with _true_float32():
+        with precision():
             return torch.autograd.grad(ctx.states, ctx.inputs, upstream, retain_graph=True)
 
 
@@ -68,5 +69,5 @@ def scan(
     assert mask is None, "the table of backends says that it takes none"
     if torch.is_grad_enabled():
         return _Scan.apply(projected, weight, initial_state)
-    with _true_float32():
+    with precision():
         return _rnn(projected, weight, initial_state)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 pytest.importorskip("triton", reason="the extra `test` brings triton")
-from rnn_imdb.scan import Case, Unsupported, choose_backend, cudnn, tanh_scan, triton_kernels, triton_scan
+from rnn_imdb.scan import Case, Unsupported, choose_backend, cudnn, tanh_scan, triton_scan
 from rnn_imdb.scan.backends import LARGEST_TRITON_STATE
 
 ROOT = Path(__file__).parents[2]
@@ -198,12 +198,12 @@ def compiled(monkeypatch, tmp_path):
 
         return run
 
-    for kernel in (triton_kernels.forward, triton_kernels.backward):
+    for kernel in (triton_scan.forward, triton_scan.backward):
         kernel.device_caches.clear()
         monkeypatch.setattr(kernel, "run", compile_only(kernel))
     monkeypatch.setattr(triton.runtime.driver, "_active", NoDevice())
     yield kernels
-    for kernel in (triton_kernels.forward, triton_kernels.backward):
+    for kernel in (triton_scan.forward, triton_scan.backward):
         kernel.device_caches.clear()
 
 
@@ -244,7 +244,7 @@ def test_no_length_batch_or_stride_compiles_anew(compiled):
 
 
 def test_more_states_than_registers_hold_are_refused():
-    assert max(triton_kernels.FORWARD_WARPS) == LARGEST_TRITON_STATE
+    assert max(triton_scan.FORWARD_WARPS) == LARGEST_TRITON_STATE
     with pytest.raises(Unsupported, match=r"state_dim of at most 128, got 129: choose auto"):
         choose_backend("triton", Case(torch.device("cuda"), torch.float32, 129))
 
