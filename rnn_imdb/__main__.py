@@ -2,6 +2,7 @@
 
 import runpy
 import sys
+from pathlib import Path
 
 from rnn_imdb import __version__
 from rnn_imdb.common.console import as_command
@@ -13,6 +14,7 @@ COMMANDS = {
     "predict": "say whether reviews are positive, and why",
     "report": "tables and plots of a sweep",
     "benchmark": "time the scan, or a training epoch, beside others",
+    "cache": "list or remove what was encoded",
 }
 USAGE = f"""\
 usage: rnn-imdb COMMAND ...        the same as  python -m rnn_imdb.COMMAND ...
@@ -35,6 +37,8 @@ def main() -> None:
     if name not in COMMANDS:
         fail(f"a command must be one of {', '.join(COMMANDS)}, got {name!r}: see rnn-imdb --help", 2)
     del sys.argv[1]
+    # as `python -m` does, for classes of one's own
+    sys.path.append(str(Path.cwd()))
     runpy.run_module(f"rnn_imdb.{name}", run_name="__main__", alter_sys=True)
 
 

@@ -88,7 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _talk(answer: Callable[[str], str]) -> None:
     """Answer each line of standard input until it ends; in a terminal, the arrow keys bring lines back."""
-    import readline  # noqa: F401 input uses it
+    # input uses it; Windows has none, and arrow keys of its own
+    with suppress(ModuleNotFoundError):
+        import readline  # noqa: F401
 
     prompt = "> " if sys.stdin.isatty() else ""
     if prompt:

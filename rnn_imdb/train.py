@@ -7,9 +7,10 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from rnn_imdb.common.console import as_command, counted, waiting
+from rnn_imdb.common.errors import is_address
 from rnn_imdb.common.files import CONFIG, METRICS, relative
 from rnn_imdb.common.interrupts import Interrupted, deferred
 from rnn_imdb.common.processes import is_leader
@@ -18,6 +19,7 @@ from rnn_imdb.config.checks import check
 from rnn_imdb.config.command_line import pasted
 from rnn_imdb.config.hydra import Footprint, leave_nothing, run_hydra
 from rnn_imdb.config.identity import claimed
+from rnn_imdb.config.schema import PARTS
 from rnn_imdb.sweeps import command_line, job
 from rnn_imdb.training import resume
 
@@ -69,7 +71,9 @@ def task(config: DictConfig) -> Any:
     except Interrupted as interrupt:
         # a finished run that trains on goes on by the same command
         if (folder / CONFIG).is_file() and not (folder / METRICS).is_file():
-            interrupt.remedy = f"python -m rnn_imdb.train {pasted('resume', Path(short_name(folder)))}"
+            own = [f" {key}={value}" for key in PARTS if is_address(value := OmegaConf.select(config, key))]
+            resumed = pasted("resume", Path(short_name(folder)))
+            interrupt.remedy = f"python -m rnn_imdb.train {resumed}{''.join(own)}"
         raise
 
 

@@ -4,7 +4,6 @@ Imports nothing heavy.
 """
 
 import csv
-import fcntl
 import io
 import json
 import os
@@ -103,7 +102,7 @@ def read_text(path: Path, errors: str = "strict") -> str:
         UserError: it is no regular file (a pipe would wait for ever), may not be read, is too long or not UTF-8.
     """
     try:
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise UserError("it must be a file, but it is a pipe or a device")
             content = file.read(MOST + 1)
@@ -196,6 +195,18 @@ class Busy(UserError):
     """Another process works in the folder."""
 
 
+def _lock(descriptor: int) -> None:
+    try:
+        import fcntl
+    except ModuleNotFoundError:
+        # Windows
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # pyright: ignore[reportAttributeAccessIssue]
+    else:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold ``folder`` for the block; the lock ends with the process, however it ends.
@@ -205,11 +216,11 @@ def locked(folder: Path) -> Iterator[None]:
     """
     try:
         # not through a link, which may stand for any file
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
     except OSError as error:
         raise UserError(f"{folder} cannot be written ({error}): name another folder with hydra.run.dir") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(descriptor)
     # the second is what some network file systems say
     except (BlockingIOError, PermissionError) as error:
         os.close(descriptor)

@@ -144,7 +144,9 @@ def _path(text: str, several: bool) -> str:
     found = _parse(text)
     if found is not None:
         value = found._value
-        for_hydra = isinstance(value, QuotedString) or (isinstance(value, str) and "\\" in path)
+        # but for Windows, where they part folders
+        escaped = isinstance(value, str) and "\\" in path and os.sep == "/"
+        for_hydra = isinstance(value, QuotedString) or escaped
         if value is None or for_hydra or (several and found.is_sweep_override()):
             return path
     items = _VALUES.findall(path) if several else [path]

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import platformdirs
 from tqdm import tqdm
 
 from rnn_imdb.common.console import waiting
@@ -46,6 +47,15 @@ class EncodedReviews:
 
     splits: dict[str, Split]
     vocabulary: Vocabulary
+
+
+def user_cache() -> Path:
+    """The folder of the caches where none is named."""
+    try:
+        return platformdirs.user_cache_path("rnn_imdb")
+    # a container that runs as a user without a name has no home
+    except RuntimeError as error:
+        raise UserError(f"the user's cache folder is not known ({error}): set data.cache_dir", exit_code=2) from error
 
 
 def encode(source: Source, encoding: Encoding, vocabulary: Vocabulary | None = None) -> EncodedReviews:

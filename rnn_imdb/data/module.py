@@ -3,19 +3,17 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
 import numpy as np
-import platformdirs
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import expand
-from rnn_imdb.data.cache import EncodedReviews, Encoding, encoded_reviews
+from rnn_imdb.data.cache import EncodedReviews, Encoding, encoded_reviews, user_cache
 from rnn_imdb.data.sources import make_source
 from rnn_imdb.data.splits import Split
 from rnn_imdb.data.text import Vocabulary, keep_words
@@ -113,7 +111,7 @@ class IMDBDataModule(L.LightningDataModule):
         super().__init__()
         self.source = make_source(source, root=root, reviews_per_class=reviews_per_class)
         self.encoding = Encoding(**encoding)
-        self.cache_dir = expand(cache_dir) if cache_dir else _user_cache()
+        self.cache_dir = expand(cache_dir) if cache_dir else user_cache()
         self.first_words = first_words
         self.last_words = last_words
         self.batch_size = batch_size
@@ -188,11 +186,3 @@ class IMDBDataModule(L.LightningDataModule):
 
     def test_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         return self.loader("test")
-
-
-def _user_cache() -> Path:
-    try:
-        return platformdirs.user_cache_path("rnn_imdb")
-    # a container that runs as a user without a name has no home
-    except RuntimeError as error:
-        raise UserError(f"the user's cache folder is not known ({error}): set data.cache_dir", exit_code=2) from error

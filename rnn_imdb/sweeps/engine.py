@@ -1,6 +1,7 @@
 """What Hydra sweeps with: one grid or search, whose jobs run side by side, are composed once, and are not run again."""
 
 import multiprocessing
+import os
 import pickle
 import signal
 import sys
@@ -261,6 +262,9 @@ class SideBySide(basic_launcher.BasicLauncher):
 
 def _workers(config: DictConfig) -> int:
     """How many jobs run at a time: as ``sweep.workers`` says, by itself one a core, or one alone on a GPU."""
+    if not hasattr(os, "fork"):
+        # Windows
+        return 1
     if config.sweep.workers != "auto":
         return config.sweep.workers
     if cores() < 2:

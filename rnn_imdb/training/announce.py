@@ -9,7 +9,7 @@ import torch
 from omegaconf import DictConfig
 
 from rnn_imdb.common.console import counted
-from rnn_imdb.common.errors import UserError
+from rnn_imdb.common.errors import UserError, is_address
 from rnn_imdb.common.files import relative
 from rnn_imdb.common.runs import short_name
 from rnn_imdb.config.command_line import pasted
@@ -95,17 +95,20 @@ def scores(metrics: Mapping[str, float], split: str, *, epoch: int, reviews: int
     )
 
 
-def next_steps(folder: Path, root: str | None) -> str:
-    """The commands to paste after a run whose reviews lie in ``root``, which its checkpoint does not say."""
+def next_steps(folder: Path, config: DictConfig) -> str:
+    """The commands to paste after a run, with what its checkpoint cannot say: where reviews lie, one's own classes."""
     run, name = relative(folder), quote(short_name(folder))
+    root, own = config.data.root, [*filter(is_address, (config.model.readout, config.data.source))]
     # a path stays in one piece
     where = f" \\\n{10 * ' '}{pasted('data.root', Path(root))}" if root else ""
+    where += f" 'classes=[{','.join(own)}]'" if own else ""
+    classes = "".join(f" --class {each}" for each in own)
     return "\n".join(
         (
             f"\nrun       {run}",
             f"curves    tensorboard --logdir {quote(str(run.parent))}",
             f"          {LINK}",
             f"evaluate  python -m rnn_imdb.evaluate {name}{where}",
-            f"predict   python -m rnn_imdb.predict {name} -i",
+            f"predict   python -m rnn_imdb.predict {name} -i{classes}",
         )
     )

@@ -172,7 +172,7 @@ def _train(config: DictConfig, folder: Path, work: Path, callbacks: Sequence[L.C
             print(f"best is epoch {epoch}: validation loss {loss:.4f}  accuracy {accuracy:.2%}")
         print(f"weights of epoch {epoch}: sha256 {metrics['weights']}")
         _write_end(metrics, folder, work)
-        print(next_steps(folder, config.data.root))
+        print(next_steps(folder, config))
     return metrics
 
 

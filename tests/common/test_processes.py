@@ -20,7 +20,6 @@ from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnv
 from test_quality import assert_same_quality
 from test_resume import curves
 
-from rnn_imdb.common import files as lock
 from rnn_imdb.common import processes
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import LAST, LOCK, Busy, locked
@@ -190,7 +189,7 @@ def test_run_without_locks_goes_on_with_a_warning(
     def none(*_: Any) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(lock.fcntl, "flock", none)
+    monkeypatch.setattr("fcntl.flock", none)
     with locked(tmp_path):
         pass
     (line,) = capsys.readouterr().err.splitlines()
@@ -204,7 +203,7 @@ def test_lock_of_another_process_is_known_by_either_name(
     def held(*_: Any) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(lock.fcntl, "flock", held)
+    monkeypatch.setattr("fcntl.flock", held)
     with pytest.raises(Busy, match="is in use: wait, or end it"), locked(tmp_path):
         pass
 
