@@ -55,10 +55,11 @@ def test_wheel_trains_outside_the_checkout(installed_wheel: Path, small_override
 
 
 def readme_commands() -> list[str]:
-    """Lines of the README's shell blocks that run this project."""
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [line for line in lines if "rnn_imdb." in line]
+    """What the README's shell blocks run of this project, and its one long command."""
+    text = (ROOT / "README.md").read_text()
+    lines = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ").splitlines()
+    long = re.findall(r"```text\n(python -m rnn_imdb.predict .*?)```", text, re.DOTALL)
+    return [line for line in [*lines, *long] if "rnn_imdb." in line]
 
 
 def test_readme_starts_with_the_two_commands() -> None:
@@ -83,9 +84,11 @@ def test_readme_command_runs(
     line: str, forking_python: str, trained_run: Path, small_overrides: list[str], tmp_path: Path
 ) -> None:
     """Each command as it stands, but on the small archive, for a few batches, and with a run that exists."""
-    module = re.search(r"python -m (rnn_imdb\.\w+)(.*)", line)
+    module = re.search(r"python -m (rnn_imdb\.\w+)(.*)", line, re.DOTALL)
     assert module is not None, line
-    arguments = shlex.split(module[2].split("|")[0])
+    # a run by its whole path, and a picture in a folder of the checkout
+    short = re.sub(r"experiments/runs/\S+", "RUN", module[2].split("|")[0]).replace("experiments/", "")
+    arguments = shlex.split(short)
     arguments = [re.sub(r"\b(RUN|latest)\b", str(trained_run / "RUN"), argument) for argument in arguments]
     archive = next(argument for argument in small_overrides if argument.startswith("data.root="))
     if module[1] == "rnn_imdb.train" and any(argument.startswith("resume=") for argument in arguments):
