@@ -14,9 +14,6 @@ from rnn_imdb.sweeps.leaderboard import side_by_side, standings
 from rnn_imdb.sweeps.report import write_report
 from rnn_imdb.sweeps.results import Job, read_jobs, tally
 
-# seconds between looks at a sweep
-PAUSE = 2.0
-
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -26,9 +23,8 @@ def _parser() -> argparse.ArgumentParser:
         "  python -m rnn_imdb.report latest --watch\n  python -m rnn_imdb.report before after",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "sweep", metavar="SWEEP", help="a sweep or a run: latest, the beginning of its name, or its folder"
-    )
+    help_of_sweep = "a sweep or a run: latest, the beginning of its name, or its folder"
+    parser.add_argument("sweep", metavar="SWEEP", help=help_of_sweep)
     parser.add_argument("other", nargs="?", metavar="OTHER", help="a sweep to print beside it; no file is written")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="where the files go; default: the sweep's")
     parser.add_argument("--watch", action="store_true", help="show the sweep until its last job has ended")
@@ -44,15 +40,14 @@ def watch(sweep: Path) -> list[Job]:
     while True:
         started = time.monotonic()
         jobs = read_jobs(sweep, planned=True)
-        ends = tally(jobs)
-        if ends != before:
+        if before != (ends := tally(jobs)):
             terminal = sys.stdout.isatty()
             print(f"\x1b[H\x1b[J{standings(jobs)}\n" if terminal else time.strftime("%H:%M:%S"), ends, flush=True)
         before = ends
         if not any(job.status in ("planned", "running", "unfinished") for job in jobs):
             return jobs
         # a large sweep takes seconds to read
-        time.sleep(max(PAUSE, 10 * (time.monotonic() - started)))
+        time.sleep(max(2.0, 10 * (time.monotonic() - started)))
 
 
 @as_command()

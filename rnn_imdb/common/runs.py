@@ -88,6 +88,9 @@ def _begun(folder: Path, runs: list[Path]) -> float:
 
 def short_name(folder: Path) -> str:
     """The shortest text that the commands take for the run in ``folder``: its time, more of its name, or its path."""
+    if folder.parent.resolve() != RUNS.resolve():
+        # each of a sweep's jobs would look at all the others
+        return str(relative(folder))
     ends = [at for at, sign in enumerate(folder.name) if sign == "_" and at >= len("2026-11-25_14-03-07")]
     for name in (folder.name[:end] for end in (*ends, None)):
         try:

@@ -152,18 +152,17 @@ class Grid(basic_sweeper.BasicSweeper):
     __module__ = _PLUGINS
 
     def sweep(self, arguments: list[str]) -> Any:
-        assert self.config is not None
-        assert self.launcher is not None
-        assert self.hydra_context is not None
+        assert self.config
+        assert self.launcher
+        assert self.hydra_context
         loader = self.hydra_context.config_loader
         given = OverridesParser.create(config_loader=loader).parse_overrides([*self._parse_config(), *arguments])
-        for override in given:
-            if override.is_interval_sweep():
-                raise UserError(
-                    f"a grid goes over values, got {override.input_line}: give choice(...) or range(...), or a sweeper "
-                    "that searches, as hydra/sweeper=optuna",
-                    exit_code=2,
-                )
+        if intervals := [override.input_line for override in given if override.is_interval_sweep()]:
+            raise UserError(
+                f"a grid goes over values, got {intervals[0]}: give choice(...) or range(...), or a sweeper that "
+                "searches, as hydra/sweeper=optuna",
+                exit_code=2,
+            )
         (jobs,) = self.split_arguments(given, None)
         settings = self.config.hydra
         folder = Path(settings.sweep.dir)
@@ -180,12 +179,11 @@ class Grid(basic_sweeper.BasicSweeper):
             path = folder / composed.hydra.sweep.subdir if named else folder
             # the name ends with the job's digest
             planned[path.name[-8:]] = job.swept(composed)
-            metrics = finished(path) if named and not path.is_symlink() else None
-            if metrics is None:
-                left.append(overrides)
-            else:
+            if named and not path.is_symlink() and (metrics := finished(path)):
                 print(f"{job.label(number, composed, path)}: {job.finished_line(metrics, ' before')}", flush=True)
                 number += 1
+            else:
+                left.append(overrides)
         write_planned(folder, planned if named else {})
         for batch in self.split_overrides_to_chunks(left, self.max_batch_size) if left else ():
             for result in self.launcher.launch(batch, initial_job_idx=number):
@@ -251,12 +249,8 @@ class SideBySide(basic_launcher.BasicLauncher):
         process.join()
         if process.exitcode >= 0:
             raise SystemExit(process.exitcode)
-        assert self.config is not None
-        name = signal.Signals(-process.exitcode).name
-        print(
-            f"job {number + 1}: killed by {name}, as happens where memory runs out; the same command goes on",
-            flush=True,
-        )
+        killed = f"killed by {signal.Signals(-process.exitcode).name}, as happens where memory runs out"
+        print(f"job {number + 1}: {killed}; the same command goes on", flush=True)
         return None
 
 

@@ -1,6 +1,5 @@
 """A job of a sweep, which runs, resumes or skips what its folder holds, and what the sweep does around its jobs."""
 
-import copy
 import os
 import signal
 import sys
@@ -15,7 +14,7 @@ from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from rnn_imdb.common.console import as_command, one_line
 from rnn_imdb.common.errors import UserError
@@ -119,12 +118,6 @@ def objectives(config: DictConfig) -> list[str]:
     return [given] if isinstance(given, str) else list(given)
 
 
-def _returned(config: DictConfig, metrics: dict[str, Any]) -> Any:
-    """What a search is told of a job that finished."""
-    values = [metrics[name] for name in objectives(config)]
-    return values[0] if isinstance(config.sweep.objective, str) else values
-
-
 def label(number: int, config: DictConfig, folder: Path) -> str:
     """The beginning of a job's line; ``number`` is counted from 0, and some sweepers do not tell how many there are."""
     total = f"/{config.sweep.jobs}" if number < config.sweep.jobs else ""
@@ -173,7 +166,8 @@ def run_job(config: DictConfig, folder: Path) -> Any:
     # a process of a cluster's knows of no other job
     later = "" if "SUBMITIT_EXECUTOR" in os.environ or left < 1 else f"; {duration(left)} left"
     print(f"{job}: {finished_line(metrics, before)}{later}", flush=True)
-    return _returned(config, metrics)
+    values = [metrics[name] for name in objectives(config)]
+    return values[0] if isinstance(config.sweep.objective, str) else values
 
 
 def _train(config: DictConfig, folder: Path, workers: int) -> dict[str, Any]:
@@ -205,9 +199,7 @@ class SweepCallback(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         SweepCallback.folder = Path(config.hydra.sweep.dir)
-        given = copy.deepcopy(config)
-        with open_dict(given):
-            del given["hydra"]
+        given = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
         # Hydra turns other exceptions of a callback into warnings
         with as_command():
             check_values(given)
@@ -231,17 +223,14 @@ def _conclude(folder: Path) -> None:
     print(f"\n{leaderboard(jobs)}\n")
     write_csv(jobs, folder / "results.csv")
     print(f"written to {folder / 'results.csv'}\nreport       python -m rnn_imdb.report {quote(str(folder))}")
-    left = False
     for statuses, what in (
         (("failed", "damaged"), "failed; the same command tries them again"),
         (("running",), "run in another process; give the same command again later"),
         (("unfinished",), "are unfinished; the same command goes on"),
     ):
-        found = [f"  {job.name}{job.error and f': {job.error}'}" for job in jobs if job.status in statuses]
-        if found:
+        if found := [f"  {job.name}{job.error and f': {job.error}'}" for job in jobs if job.status in statuses]:
             print(f"{len(found)} of {len(jobs)} jobs {what}:", *found, sep="\n")
-            left = True
-    if left:
+    if any(job.status != "finished" for job in jobs):
         raise SystemExit(1)
 
 

@@ -6,19 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from rnn_imdb.common.console import display_width, one_line, pad
-from rnn_imdb.sweeps.results import (
-    STATUSES,
-    Configuration,
-    Job,
-    best_in_words,
-    duration,
-    in_order,
-    rank_configurations,
-    short_names,
-    shown,
-    spread,
-    varied,
-)
+from rnn_imdb.sweeps import results
+from rnn_imdb.sweeps.results import Configuration, Job, rank_configurations, shown, varied
 
 # as many settings, and as many that did not finish, are shown; the others are counted
 MOST = 20
@@ -28,15 +17,15 @@ def leaderboard(jobs: Sequence[Job]) -> str:
     """What a sweep ends with: its jobs, means over seeds where there are several, and the best by validation."""
     if not _several(rank_configurations(jobs)):
         return standings(jobs)
-    means = standings([job for job in jobs if job.status == "finished"])
-    return f"{_jobs(jobs, rank_configurations(jobs, apart=True), varied(jobs))}\n\n{means}"
+    each = _jobs(jobs, rank_configurations(jobs, apart=True), varied(jobs))
+    return f"{each}\n\n{standings([job for job in jobs if job.status == 'finished'])}"
 
 
 def standings(jobs: Sequence[Job]) -> str:
     """The settings, means over seeds where there are several, jobs that did not finish, and the best by validation."""
     settings, keys = rank_configurations(jobs), varied(jobs)
-    table = _jobs(jobs, settings, keys)
-    return f"{table}\n\n{textwrap.fill(best_in_words(settings, keys), _width())}" if len(settings) > 1 else table
+    best = textwrap.fill(results.best_in_words(settings, keys), _width()) if len(settings) > 1 else ""
+    return f"{_jobs(jobs, settings, keys)}\n\n{best}".rstrip()
 
 
 def _several(settings: Sequence[Configuration]) -> bool:
@@ -50,10 +39,11 @@ def _jobs(jobs: Sequence[Job], settings: Sequence[Configuration], keys: Sequence
     header = ["val acc %", *(["test acc %"] if tested else []), "seeds" if several else "best ep.", "time"]
     rows = []
     for setting in settings[:MOST]:
+        first = setting.jobs[0]
         figures = [setting.percent(split) for split in ("validation", "test")[: 1 + tested]]
-        figures.append(str(len(setting.jobs)) if several else f"{setting.jobs[0].metrics['best_epoch']:g}")
-        rows.append([*_values(setting.jobs[0], keys), *figures, duration(setting.spread("seconds").mean)])
-    others = sorted((job for job in jobs if job.status != "finished"), key=lambda job: STATUSES.index(job.status))
+        figures.append(str(len(setting.jobs)) if several else f"{first.metrics['best_epoch']:g}")
+        rows.append([*_values(first, keys), *figures, results.duration(setting.spread("seconds").mean)])
+    others = [job for status in results.STATUSES[1:] for job in jobs if job.status == status]
     # seeds of a setting that came to the same end are told in one line
     ends = Counter((job.status, *_values(job, keys)) for job in others if job.config)
     for (status, *values), n in [*ends.items()][:MOST]:
@@ -80,7 +70,7 @@ def side_by_side(first: Sequence[Job], second: Sequence[Job]) -> str:
 
     The last lines say what differs between the sweeps and in neither.
     """
-    keys = [key for key in in_order([*varied(first), *varied(second)]) if key != "seed"]
+    keys = [key for key in results.in_order([*varied(first), *varied(second)]) if key != "seed"]
     pairs: dict[str, list[Configuration | None]] = {}
     for side, jobs in enumerate((first, second)):
         for setting in rank_configurations(jobs):
@@ -90,7 +80,7 @@ def side_by_side(first: Sequence[Job], second: Sequence[Job]) -> str:
     for pair in pairs.values():
         jobs = [each.jobs if each else [] for each in pair]
         a, b = ({job.config["seed"]: job.metrics["validation/accuracy"] for job in each} for each in jobs)
-        change = spread([b[seed] - a[seed] for seed in sorted(a.keys() & b.keys())])
+        change = results.spread([b[seed] - a[seed] for seed in sorted(a.keys() & b.keys())])
         difference = change.text("+.2f", scale=100).replace("± +", "± ")
         figures = [each.percent("validation") if each else "" for each in pair]
         rows.append([*_values([*jobs[0], *jobs[1]][0], keys), *figures, difference, str(change.n)])
@@ -113,7 +103,7 @@ def _aligned(keys: Sequence[str], rows: list[list[str]], header: list[str], spar
     Where there is no room, headers break, then the last ``spare`` figures go, then values stand behind the figures, in
     as many lines as they need.
     """
-    names, wide = [*short_names(keys).values()] or ["run"], _width()
+    names, wide = [*results.short_names(keys).values()] or ["run"], _width()
     needed = [max(map(display_width, column)) for column in zip([" "] * (len(names) + len(header)), *rows, strict=True)]
     for broken, left_out in ((False, 0), (True, 0), (True, spare)):
         heads = [[name] for name in [*names, *header]]

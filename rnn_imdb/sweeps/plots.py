@@ -25,18 +25,10 @@ MOST_CURVES, MOST_BEHIND, MOST_PANELS, MOST_VALUES, MOST_BARS = 6, 200, 9, 12, 2
 
 
 def write_plots(settings: Sequence[Configuration], keys: Sequence[str], folder: Path) -> dict[Path, str]:
-    """Draw into ``folder`` all that can be drawn and is not too much to be seen.
+    """Draw into ``folder`` all that can be drawn of ``settings``, the best first, and is not too much to be seen.
 
-    Args:
-        settings: finished ones, the best by validation first.
-        keys: the options that vary between them.
-        folder: where the files go.
-
-    Returns:
-        The files written, each with its caption.
+    ``keys`` are the options that vary between them. Returns the files written, each with its caption.
     """
-    if not settings:
-        return {}
     seeds = any(len(setting.jobs) > 1 for setting in settings)
     mean = "mean over seeds" if seeds else "one seed each"
     dots = f"a dot a setting, {mean}" + (", bars ± sd" if seeds and len(settings) <= MOST_BARS else "")
@@ -58,7 +50,7 @@ def write_plots(settings: Sequence[Configuration], keys: Sequence[str], folder: 
         cells = f"the best setting of each cell, {mean}; {', '.join(others)} varied too" if others else mean
         caption = f"Validation accuracy by state_dim and embedding_dim: {cells}"
         write("accuracy_heatmap.png", caption, lambda: draw_heatmap(states, embeddings, grids))
-    if keys:
+    if keys and settings:
         caption = f"Validation accuracy by option: {dots}"
         panels = [("validation", key) for key in keys]
         write("accuracy_by_option.png", caption, lambda: draw_accuracies(settings, panels))
@@ -225,14 +217,8 @@ def draw_curves(settings: Sequence[Configuration], keys: Sequence[str]) -> Figur
                 points = curve(setting, metric)
                 means = scale * np.array([point.mean for point in points.values()])
                 deviations = scale * np.array([point.sd or 0 for point in points.values()])
-                axis.plot(
-                    list(points),
-                    means,
-                    color=colour,
-                    marker=marker if len(points) <= 15 else None,
-                    markersize=5,
-                    label=label,
-                )
+                look = {"marker": marker if len(points) <= 15 else None, "markersize": 5, "color": colour}
+                axis.plot(list(points), means, label=label, **look)
                 if deviations.any():
                     low, high = means - deviations, means + deviations
                     axis.fill_between(list(points), low, high, color=colour, alpha=0.13, linewidth=0)

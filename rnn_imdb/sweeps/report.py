@@ -4,20 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rnn_imdb.common.console import counted
 from rnn_imdb.common.errors import UserError, printable
 from rnn_imdb.common.files import write_atomically
-from rnn_imdb.sweeps.results import (
-    Configuration,
-    Job,
-    best_in_words,
-    duration,
-    rank_configurations,
-    short_names,
-    shown,
-    tally,
-    varied,
-    write_csv,
-)
+from rnn_imdb.sweeps import results
+from rnn_imdb.sweeps.results import Configuration, Job, shown
 from rnn_imdb.training.outcome import is_number
 
 # settings in the table, and jobs that went wrong; values of an option
@@ -27,10 +18,7 @@ _FORMS = {"accuracy": (100.0, ".2f", " %"), "loss": (1.0, ".4f", "")}
 
 
 def write_report(jobs: Sequence[Job], folder: Path, *, title: str, command: str) -> list[Path]:
-    """Write ``results.csv``, plots and ``summary.md`` into ``folder``, and return these files.
-
-    The last names the sweep by its ``title``, and the ``command`` that makes the report again.
-    """
+    """Write ``results.csv``, plots, and ``summary.md`` with a ``title`` and the ``command``; return these files."""
     # matplotlib takes long to import
     from rnn_imdb.sweeps.plots import write_plots
 
@@ -41,8 +29,9 @@ def write_report(jobs: Sequence[Job], folder: Path, *, title: str, command: str)
             f"a report must go into a folder, but {folder} is none ({error.strerror}): name another with --output",
             exit_code=2,
         ) from error
-    write_csv(jobs, folder / "results.csv")
-    plots = write_plots(rank_configurations(jobs), [key for key in varied(jobs) if key != "seed"], folder)
+    results.write_csv(jobs, folder / "results.csv")
+    keys = [key for key in results.varied(jobs) if key != "seed"]
+    plots = write_plots(results.rank_configurations(jobs), keys, folder)
     text = markdown(jobs, title=title, plots={path.name: caption for path, caption in plots.items()}, command=command)
     write_atomically(folder / "summary.md", text.encode("utf-8", errors="replace"))
     return [folder / "results.csv", *plots, folder / "summary.md"]
@@ -50,7 +39,7 @@ def write_report(jobs: Sequence[Job], folder: Path, *, title: str, command: str)
 
 def markdown(jobs: Sequence[Job], *, title: str, plots: Mapping[str, str], command: str) -> str:
     """The text of ``summary.md``; ``plots`` are file names, each with a caption."""
-    settings, keys = rank_configurations(jobs), varied(jobs)
+    settings, keys = results.rank_configurations(jobs), results.varied(jobs)
     parts = [f"# {_escaped(title)}", _swept(jobs, keys), _outcome(jobs)]
     if settings:
         parts += ["## Configurations", _best(settings, keys), _table(settings, keys)]
@@ -77,9 +66,10 @@ def _swept(jobs: Sequence[Job], keys: Sequence[str]) -> str:
 
 def _outcome(jobs: Sequence[Job]) -> str:
     """How many jobs came to which end, and what went wrong."""
-    text = f"{len(jobs)} job{'s' if len(jobs) > 1 else ''}: {tally(jobs)}."
+    text = f"{counted(len(jobs), 'job')}: {results.tally(jobs)}."
     if any(job.metrics for job in jobs):
-        text += f" The finished took {duration(sum(job.metrics.get('seconds', 0.0) for job in jobs))} in all."
+        seconds = sum(job.metrics.get("seconds", 0.0) for job in jobs)
+        text += f" The finished took {results.duration(seconds)} in all."
     wrong = [job for job in jobs if job.status != "finished"]
     lines = [f"- {_code(job.name)} {job.status}{f': {_code(job.error)}' if job.error else ''}" for job in wrong[:MOST]]
     lines += [f"- and {len(wrong) - MOST} more"] if len(wrong) > MOST else []
@@ -88,7 +78,7 @@ def _outcome(jobs: Sequence[Job]) -> str:
 
 def _best(settings: Sequence[Configuration], keys: Sequence[str]) -> str:
     """The first of ``settings``, and why that one."""
-    text = f"**{_escaped(best_in_words(settings, keys))}.**"
+    text = f"**{_escaped(results.best_in_words(settings, keys))}.**"
     if len(settings) > 1:
         text += " It was chosen by mean validation accuracy alone; no test figure took part in the choice."
     if len(settings[0].jobs) == 1:
@@ -98,7 +88,7 @@ def _best(settings: Sequence[Configuration], keys: Sequence[str]) -> str:
 
 def _table(settings: Sequence[Configuration], keys: Sequence[str]) -> str:
     """The best settings in a table, sorted by validation accuracy, the first row in bold."""
-    names = short_names([key for key in keys if key != "seed"])
+    names = results.short_names([key for key in keys if key != "seed"])
     metrics = [f"{split}/{quantity}" for split in ("validation", "test") for quantity in _FORMS]
     metrics = [metric for metric in metrics if any(setting.spread(metric).n for setting in settings)]
     rows = []

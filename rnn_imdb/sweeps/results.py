@@ -12,23 +12,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from omegaconf import OmegaConf
 
+from rnn_imdb.common import files
 from rnn_imdb.common.console import counted, one_line
 from rnn_imdb.common.errors import UserError, printable
-from rnn_imdb.common.files import (
-    CONFIG,
-    ERROR,
-    METRICS,
-    is_held,
-    read_json,
-    read_text,
-    read_yaml,
-    write_atomically,
-    write_rows,
-)
+from rnn_imdb.common.files import CONFIG, ERROR, METRICS
 from rnn_imdb.common.runs import PLANNED
 from rnn_imdb.config.identity import digest, flat, options
 from rnn_imdb.training.outcome import read_metrics, recorded_reviews
@@ -46,11 +37,8 @@ CSV_METRICS = (
     *("test/loss", "test/accuracy", "test/auroc", "test/f1", "test/calibration_error"),
 )
 ERROR_WIDTH = 300
-# what a spreadsheet takes for the beginning of a formula
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 # one that another process trains in is running; an unfinished one was interrupted; a planned one has no folder yet
-Status = Literal["finished", "running", "unfinished", "failed", "damaged", "planned"]
-STATUSES: tuple[str, ...] = get_args(Status)
+STATUSES = ("finished", "running", "unfinished", "failed", "damaged", "planned")
 
 
 @dataclass(frozen=True)
@@ -62,7 +50,7 @@ class Job:
     config: dict[str, Any]
     # what metrics.json holds; empty unless the job finished
     metrics: dict[str, Any] = field(default_factory=dict)
-    status: Status = "finished"
+    status: str = "finished"
     # one line on what went wrong in a failed or damaged job
     error: str = ""
 
@@ -158,10 +146,10 @@ class Configuration:
 
 def best_in_words(settings: Sequence[Configuration], keys: Sequence[str]) -> str:
     """The first of ``settings``, which are ranked by validation, told by the options ``keys``."""
-    best, n = settings[0], len(settings[0].jobs)
+    best = settings[0]
     test = f"{best.percent('test')} % test accuracy" if best.percent("test") else "not tested"
     text = f"{best.label(keys, format_value)}: {best.percent('validation')} % validation accuracy, {test}"
-    return f"Best by validation: {text} ({counted(n, 'seed')})"
+    return f"Best by validation: {text} ({counted(len(best.jobs), 'seed')})"
 
 
 def tally(jobs: Sequence[Job]) -> str:
@@ -174,11 +162,8 @@ def read_jobs(folder: Path, *, planned: bool = False) -> list[Job]:
     """The jobs of a sweep folder, sorted by name; a run folder is a sweep of one.
 
     A job with the options and reviews of a finished one, whatever its folder is called, is counted once. One without a
-    record of its reviews, as earlier versions left it, gives way to one with a record that got as far.
-
-    Args:
-        folder: where they are.
-        planned: whether those that the sweep is still to begin are among them, last.
+    record of its reviews, as earlier versions left it, gives way to one with a record that got as far. With ``planned``
+    those that the sweep is still to begin come last.
 
     Raises:
         UserError: ``folder`` is not there or holds no run. A job that cannot be read is no error: it is ``damaged``.
@@ -202,28 +187,26 @@ def read_jobs(folder: Path, *, planned: bool = False) -> list[Job]:
             jobs.append(job)
         seen |= {key} if job.status == "finished" else set()
         seen |= {_key(job, REVIEWS)} if REVIEWS in job.config else set()
-    begun = {job.digest for job in jobs} if waiting else set()
-    waiting = [job for job in waiting if job.name not in begun]
-    return sorted(jobs, key=lambda job: job.name) + waiting
+    begun = {job.digest for job in jobs if waiting}
+    return sorted(jobs, key=lambda job: job.name) + [job for job in waiting if job.name not in begun]
 
 
 def write_planned(folder: Path, jobs: Mapping[str, Mapping[str, Any]]) -> None:
     """Note in a sweep's folder what it goes to do: the swept options of its jobs, by their digests."""
-    write_atomically(folder / PLANNED, json.dumps(jobs, default=OmegaConf.to_object).encode())
+    files.write_atomically(folder / PLANNED, json.dumps(jobs, default=OmegaConf.to_object).encode())
 
 
 def _read_planned(folder: Path) -> list[Job]:
     """What the last sweep here went to do, done or not; a file that is no plan plans nothing."""
     try:
-        content = read_json(folder / PLANNED)
+        content = files.read_json(folder / PLANNED)
     except (FileNotFoundError, NotADirectoryError, UserError):
         return []
-    jobs = []
-    for name, swept in content.items() if isinstance(content, dict) else ():
-        if re.fullmatch("[0-9a-f]{8}", name) and isinstance(swept, dict):
-            config = {_GROUP_OPTIONS.get(key, printable(key)): value for key, value in swept.items()}
-            jobs.append(Job(folder / name, config, status="planned"))
-    return jobs
+    return [
+        Job(folder / name, {_GROUP_OPTIONS.get(key, printable(key)): swept[key] for key in swept}, status="planned")
+        for name, swept in (content.items() if isinstance(content, dict) else ())
+        if re.fullmatch("[0-9a-f]{8}", name) and isinstance(swept, dict)
+    ]
 
 
 def _key(job: Job, *left_out: str) -> str:
@@ -247,19 +230,19 @@ def _read_job(folder: Path) -> Job:
     name = CONFIG
     try:
         config = _read_config(folder / CONFIG)
-        found = recorded_reviews(folder)
-        config |= {REVIEWS: found} if found else {}
+        if found := recorded_reviews(folder):
+            config[REVIEWS] = found
         name = METRICS
         return Job(folder, config, read_metrics(folder / METRICS))
     except (UserError, FileNotFoundError) as error:
         if name == CONFIG or isinstance(error, UserError):
             return Job(folder, config, status="damaged", error=f"{name}: {one_line(str(error), ERROR_WIDTH)}")
     try:
-        lines = read_text(folder / ERROR, "replace").strip().splitlines() or ["error.txt is empty"]
+        lines = files.read_text(folder / ERROR, "replace").strip().splitlines() or ["error.txt is empty"]
     except FileNotFoundError:
         # a lock that may not be opened tells nothing
         with suppress(UserError, OSError):
-            return Job(folder, config, status="running" if is_held(folder) else "unfinished")
+            return Job(folder, config, status="running" if files.is_held(folder) else "unfinished")
         return Job(folder, config, status="unfinished")
     except UserError as error:
         lines = [f"error.txt: {error}"]
@@ -268,7 +251,7 @@ def _read_job(folder: Path) -> Job:
 
 def _read_config(path: Path) -> dict[str, Any]:
     """A run's configuration with dotted keys. Raises UserError where it is none."""
-    config = {printable(key): value for key, value in flat(read_yaml(path)).items()}
+    config = {printable(key): value for key, value in flat(files.read_yaml(path)).items()}
     for key, kind in (("model.state_dim", int), ("model.embedding_dim", int), ("model.readout", str), ("seed", int)):
         if not isinstance(config.get(key), kind):
             raise UserError(f"it must be a run's configuration, but {key} is {config.get(key)!r}")
@@ -307,7 +290,7 @@ def varied(jobs: Sequence[Job]) -> list[str]:
     if not swept or not swept <= {*keys}:
         return list(values)
     leading = [key for key in values if key in swept or key == "seed"]
-    settings = [tuple(values[key][i] for key in leading) for i in range(len(jobs))]
+    settings = list(zip(*(values[key] for key in leading), strict=True)) or [()] * len(jobs)
 
     def follows(column: Sequence[Any]) -> bool:
         known = {pair for pair in zip(settings, column, strict=True) if pair[1] is not ...}
@@ -350,15 +333,16 @@ def write_csv(jobs: Sequence[Job], path: Path) -> None:
     """Write one row a job: folder, status, hyper-parameters, options of callbacks that vary, and figures."""
     keys = [key for key in in_order(key for job in jobs for key in job.config) if not key.startswith("callbacks.")]
     keys += [key for key in varied(jobs) if key not in keys]
-    rows = []
-    for job in jobs:
-        values = {_cell(key): _cell(job.config[key]) if key in job.config else "" for key in keys}
-        figures = {name: job.metrics.get(name, "") for name in CSV_METRICS}
-        rows.append({"folder": _cell(job.name), "status": job.status} | values | figures)
-    write_rows(rows, path)
+    rows = [
+        {"folder": _cell(job.name), "status": job.status}
+        | {_cell(key): _cell(job.config[key]) if key in job.config else "" for key in keys}
+        | {name: job.metrics.get(name, "") for name in CSV_METRICS}
+        for job in jobs
+    ]
+    files.write_rows(rows, path)
 
 
 def _cell(value: Any) -> str:
     """``value`` for a table; a spreadsheet shows a text that begins as a formula does behind an apostrophe."""
     text = format_value(value)
-    return f"'{text}" if isinstance(value, str) and value.startswith(_FORMULA) else text
+    return f"'{text}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else text

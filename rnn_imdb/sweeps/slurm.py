@@ -36,11 +36,7 @@ _USUAL = ("None", "Priority", "Resources", "JobArrayTaskLimit", "BeginTime")
 
 
 def prepare(launcher: DictConfig) -> None:
-    """Let submitit use :class:`SlurmExecutor`.
-
-    Raises:
-        UserError: there is no Slurm here, or a job would be several processes.
-    """
+    """Let submitit use :class:`SlurmExecutor`. Raises UserError where there is no Slurm, or a job has processes."""
     missing = [name for name in ("sbatch", "srun", "squeue", "scancel", "scontrol") if shutil.which(name) is None]
     if missing:
         raise UserError(
@@ -58,14 +54,12 @@ def prepare(launcher: DictConfig) -> None:
 
 
 def states(numbers: Collection[str]) -> dict[str, tuple[str, str]] | None:
-    """State and reason, as PENDING and Resources, of the jobs that Slurm still knows; None where it does not answer.
+    """State and reason, as PENDING and Resources, of jobs by their numbers, as 12_3; of an array 12 of all its jobs.
 
-    Args:
-        numbers: as 12 or 12_3; of an array 12 all jobs are found.
+    One that ended minutes ago is missing. None where Slurm does not answer.
     """
     command = ["squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%r", f"--jobs={','.join(numbers)}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    # a job that ended minutes ago is forgotten
     if done.returncode and "Invalid job id" not in done.stderr:
         return None
     lines = (line.split("|", 2) for line in done.stdout.splitlines())
@@ -96,11 +90,8 @@ class SlurmExecutor(submitit.SlurmExecutor):
                 "cpus_per_task or timeout_min"
             ) from error
         numbers = " ".join(_arrays(jobs))
-        print(
-            f"submitted to Slurm as {numbers} (scancel {numbers} ends all {len(jobs)}); logs are in "
-            f"{relative(self.folder.parent)}",
-            flush=True,
-        )
+        where = f"(scancel {numbers} ends all {len(jobs)}); logs are in {relative(self.folder.parent)}"
+        print(f"submitted to Slurm as {numbers} {where}", flush=True)
         try:
             _wait(jobs, delayed_submissions)
         except Interrupted:
@@ -110,11 +101,7 @@ class SlurmExecutor(submitit.SlurmExecutor):
 
 
 def _wait(jobs: Sequence[Job[Any]], submissions: Sequence[DelayedSubmission]) -> None:
-    """Print a line for each job that ends, and return when all have.
-
-    Raises:
-        UncompletedJobError: some ended without a result.
-    """
+    """Print a line for each job that ends; when all have, raise UncompletedJobError where some have no result."""
     launcher: Any = submissions[0].function
     sweep = launcher.config.sweep
     names = {}
@@ -123,9 +110,7 @@ def _wait(jobs: Sequence[Job[Any]], submissions: Sequence[DelayedSubmission]) ->
         swept = [text for text in overrides if text.lstrip("+").partition("=")[0] in sweep.swept]
         names[job.job_id] = f"job {number + 1}  {' '.join(swept)}".rstrip()
     left = {job.job_id: job for job in jobs}
-    lost: set[str] = set()
-    gone: set[str] = set()
-    told: set[str] = set(_USUAL)
+    lost, gone, told = set[str](), set[str](), {*_USUAL}
     asked = time.monotonic()
     while left:
         # a thousandth and a hundredth of a second for each job, or many would keep file system and Slurm busy
@@ -149,8 +134,8 @@ def _wait(jobs: Sequence[Job[Any]], submissions: Sequence[DelayedSubmission]) ->
                 lines[number] = f"{names[number]}: {found[number]}: {_last_line(left[number].paths.stderr, _REASON)}"
             gone = ended
             for reason in {reason for state, reason in known.values() if state == "PENDING"} - told:
-                told.add(reason)
                 print(f"Slurm lets jobs wait: {reason}", flush=True)
+                told.add(reason)
         for number, line in lines.items():
             del left[number]
             print(f"{len(jobs) - len(left)}/{len(jobs)} ended: {line}", flush=True)
