@@ -11,17 +11,24 @@ from omegaconf.errors import ValidationError
 from rnn_imdb.config.lightning_options import NOT_PASSED_ON, PASSED_ON
 from rnn_imdb.config.schema import SCHEMAS, TrainConfig, option_names
 
-# what others call an option
+# what others call an option, or what it takes here
 SYNONYMS = {
-    "lr": "optimizer.learning_rate",
-    **dict.fromkeys(("wd", "l2"), "optimizer.weight_decay"),
-    **dict.fromkeys(("epoch", "epochs", "num_epochs", "n_epochs"), "trainer.max_epochs"),
-    **dict.fromkeys(("hidden_dim", "hidden_size", "units"), "model.state_dim"),
-    **dict.fromkeys(("embed_dim", "embedding_size"), "model.embedding_dim"),
-    **dict.fromkeys(("vocab_size", "max_features"), "data.vocabulary_size"),
-    **dict.fromkeys(("max_len", "max_length", "maxlen"), "data.sequence_length"),
-    **dict.fromkeys(("grad_clip", "clip"), "trainer.gradient_clip_val"),
-    "patience": "callbacks.early_stopping.patience",
+    name: meant
+    for meant, names in {
+        "optimizer.learning_rate": "lr",
+        "optimizer.weight_decay": "wd l2",
+        "trainer.max_epochs": "epoch epochs num_epochs n_epochs",
+        "model.state_dim": "hidden_dim hidden_size units",
+        "model.embedding_dim": "embed_dim embedding_size",
+        "data.vocabulary_size": "vocab_size max_features",
+        "data.sequence_length": "max_len max_length maxlen",
+        "trainer.gradient_clip_val": "grad_clip clip",
+        "callbacks.early_stopping.patience": "patience",
+        "resume": "ckpt_path ckpt checkpoint",
+        "trainer.fast_dev_run": "debug",
+        "python -m rnn_imdb.evaluate": "train",
+    }.items()
+    for name in names.split()
 }
 # the groups whose options are not those of the schema of that name alone
 _SCHEMAS = {"optimizer": ("rmsprop", "adam", "sgd", "own")}
@@ -78,9 +85,9 @@ def _meant(name: str, groups: Sequence[str], near: list[str]) -> list[str]:
         for schema in schemas.get(group, (group,))
         for option in option_names(SCHEMAS.get(schema))
     }
-    # an option of a callback, whose names are the user's, is known by its group
     synonym = SYNONYMS.get(name, "")
-    known = synonym in options or (synonym.startswith("callbacks.") and "callbacks" in groups)
+    # an option of a callback, whose names are the user's, is known by its group, and a command by itself
+    known = synonym in options or synonym.split(".")[0] in ("python -m rnn_imdb", *{"callbacks"}.intersection(groups))
     alike = difflib.get_close_matches(name, options.values(), n=1)
     return (
         [key for key, option in options.items() if option == name]

@@ -128,11 +128,21 @@ class Footprint(Callback):
         self.made[:] = [each for each in (path, *path.parents) if not os.path.lexists(each)]
 
 
+def of_hydra() -> list[str]:
+    """What Hydra itself has just written into the run folder: its configurations and its logs."""
+    if not HydraConfig.initialized():
+        return []
+    hydra = HydraConfig.get()
+    handlers = [*hydra.job_logging.get("handlers", {}).values(), *hydra.hydra_logging.get("handlers", {}).values()]
+    logs = [Path(handler.filename).name for handler in handlers if "filename" in handler]
+    return logs if hydra.output_subdir is None else [*logs, hydra.output_subdir]
+
+
 def leave_nothing() -> None:
     """Take away the folders that Hydra made for a run that is refused, where nothing was trained in them."""
     for folder in Footprint.made:
         try:
-            if {path.name for path in folder.iterdir()} <= _WRITTEN_FIRST:
+            if {path.name for path in folder.iterdir()} <= {*_WRITTEN_FIRST, *of_hydra()}:
                 with locked(folder):
                     shutil.rmtree(folder)
         except (OSError, UserError):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
-from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
@@ -28,6 +27,7 @@ from rnn_imdb.common.files import (
 from rnn_imdb.common.interrupts import check as check_signals
 from rnn_imdb.common.interrupts import deferred
 from rnn_imdb.common.processes import is_leader, together
+from rnn_imdb.config.hydra import of_hydra
 from rnn_imdb.config.identity import short
 from rnn_imdb.model.embedding import frequent_pairs
 from rnn_imdb.training import environment
@@ -210,7 +210,7 @@ def _refuse_used(folder: Path) -> None:
     """A new run writes over nothing."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        used = any(path.name not in (LOCK, *_of_hydra()) for path in folder.iterdir())
+        used = any(path.name not in (LOCK, *of_hydra()) for path in folder.iterdir())
     except OSError as error:
         raise UserError(
             f"the run folder {folder} cannot be written ({error}): name another with hydra.run.dir"
@@ -221,16 +221,6 @@ def _refuse_used(folder: Path) -> None:
             "another folder (resume=FOLDER continues a run)",
             exit_code=2,
         )
-
-
-def _of_hydra() -> list[str]:
-    """What Hydra itself has just written into the run folder: its configurations and its logs."""
-    if not HydraConfig.initialized():
-        return []
-    hydra = HydraConfig.get()
-    handlers = [*hydra.job_logging.get("handlers", {}).values(), *hydra.hydra_logging.get("handlers", {}).values()]
-    logs = [Path(handler.filename).name for handler in handlers if "filename" in handler]
-    return logs if hydra.output_subdir is None else [*logs, hydra.output_subdir]
 
 
 def _write_config(folder: Path, config: DictConfig) -> None:
