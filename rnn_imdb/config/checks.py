@@ -92,7 +92,7 @@ def _check_data(config: DictConfig) -> None:
     # a run that goes on has data of its own, so an option of these may stand beside the default source
     if OmegaConf.get_type(data) is DataConfig and config.get("resume") in (None, "auto"):
         # it refuses what it cannot use, and reads nothing yet
-        make_source(data.source, root=data.root, reviews_per_class=data.reviews_per_class)
+        make_source(data)
 
 
 def _check_checkpoints(callbacks: Mapping[str, Any]) -> None:

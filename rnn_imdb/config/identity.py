@@ -88,9 +88,7 @@ def reviews(config: DictConfig) -> str:
     Raises:
         UserError: they cannot be read.
     """
-    data = config.data
-    source = make_source(data.source, root=data.root, reviews_per_class=data.reviews_per_class)
-    return short(source.fingerprint())
+    return short(make_source(config.data).fingerprint())
 
 
 def short(text: str) -> str:

@@ -106,6 +106,10 @@ class DataConfig:
     split_by: str = _one_of("review", "neighbours", earlier="review")
     batch_size: int = _between(1, 25_000)
     evaluation_batch_size: int = _between(1, 25_000)
+    text_column: str | None = None
+    label_column: str | None = None
+    split_column: str | None = None
+    threshold: float | None = None
 
 
 @dataclass
@@ -247,7 +251,7 @@ class EvaluateConfig:
 
     data: Any = MISSING
     checkpoint: str = MISSING
-    split: str = _one_of("train", "validation", "test")
+    split: str = _one_of("train", "validation", "test", "all")
     output: str | None = MISSING
     accelerator: str = MISSING
     classes: list[str] = MISSING

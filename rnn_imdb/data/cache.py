@@ -18,12 +18,12 @@ from tqdm import tqdm
 
 from rnn_imdb.common.console import waiting
 from rnn_imdb.common.errors import UserError
-from rnn_imdb.data.sources import Source
-from rnn_imdb.data.splits import SPLITS, Split, review_ids, split_reviews
+from rnn_imdb.data.reviews import Review, Source
+from rnn_imdb.data.splits import SPLITS, Split, review_ids, split_reviews, text_ids
 from rnn_imdb.data.text import Vocabulary, fit_length, tokenize
 
 # raise when the encoding or the layout of the cache changes
-FORMAT = 3
+FORMAT = 4
 # a folder that is being written; see _write
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}-[0-9a-f]{32}")
 ABANDONED_SECONDS = 3600
@@ -58,10 +58,15 @@ def user_cache() -> Path:
         raise UserError(f"the user's cache folder is not known ({error}): set data.cache_dir", exit_code=2) from error
 
 
+def divide(source: Source, encoding: Encoding) -> tuple[list[Review], dict[str, np.ndarray]]:
+    """All reviews of ``source``, and which of them each split has."""
+    reviews, how = source.read(), {"by": encoding.split_by, "copies_together": source.copies_together}
+    return reviews, split_reviews(reviews, encoding.split_seed, **how)
+
+
 def encode(source: Source, encoding: Encoding, vocabulary: Vocabulary | None = None) -> EncodedReviews:
     """Read, split, tokenise and encode all reviews of ``source``."""
-    reviews = source.read()
-    parts = split_reviews(reviews, source.fractions, encoding.split_seed, by=encoding.split_by)
+    reviews, parts = divide(source, encoding)
     # words are numbered as they come, so that 50,000 tokenised reviews take 60 MB instead of 1 GB
     numbers: dict[str, int] = {}
     tokenised = [
@@ -70,17 +75,17 @@ def encode(source: Source, encoding: Encoding, vocabulary: Vocabulary | None = N
     ]
     words = list(numbers)
     if vocabulary is None:
+        if not len(parts["train"]):
+            raise UserError("a training must have reviews, but all are of other splits: correct data.split_column")
         counts = np.bincount(np.concatenate([tokenised[i] for i in parts["train"]]), minlength=len(words))
         counted = Counter({word: int(n) for word, n in zip(words, counts, strict=True) if n})
         vocabulary = Vocabulary.build(counted, encoding.vocabulary_size)
     index = np.array(vocabulary.encode(words), dtype=np.uint16)
     fit = partial(fit_length, length=encoding.sequence_length, padding=encoding.padding, truncation=encoding.truncation)
     labels = np.array([review.label for review in reviews], dtype=np.uint8)
-    ids = review_ids(reviews)
-    splits = {
-        name: Split(np.stack([fit(index[tokenised[i]]) for i in members]), labels[members], ids[members])
-        for name, members in parts.items()
-    }
+    rows = np.stack([fit(index[words]) for words in tokenised])
+    whole = (rows, labels, review_ids(reviews), text_ids(reviews))
+    splits = {name: Split(*(values[members] for values in whole)) for name, members in parts.items()}
     return EncodedReviews(splits, vocabulary)
 
 
@@ -189,7 +194,7 @@ def _read(folder: Path, key: dict[str, object]) -> EncodedReviews:
     splits = {}
     for name in SPLITS:
         arrays = []
-        for part in ("tokens", "labels", "ids"):
+        for part in ("tokens", "labels", "ids", "texts"):
             path = folder / f"{name}_{part}.npy"
             if hashlib.sha256(_content(path)).hexdigest() != meta["sha256"][path.stem]:
                 raise ValueError(f"{path.name} has changed")
@@ -197,13 +202,13 @@ def _read(folder: Path, key: dict[str, object]) -> EncodedReviews:
             arrays.append(np.asarray(np.lib.format.open_memmap(path, mode="r")))
         split = splits[name] = Split(*arrays)
         size = len(split.labels)
-        expected = [((size, key["sequence_length"]), "uint16"), ((size,), "uint8"), ((size,), "uint64")]
+        kinds = ("uint8", "uint64", "uint64")
+        expected = [((size, key["sequence_length"]), "uint16"), *(((size,), kind) for kind in kinds)]
         # the C kernel reads the embedding's row of every token
         if (
             [(array.shape, array.dtype.name) for array in arrays] != expected
-            or not size
-            or split.tokens.max() >= len(vocabulary)
-            or split.labels.max() > 1
+            or split.tokens.max(initial=0) >= len(vocabulary)
+            or split.labels.max(initial=0) > 1
         ):
             raise ValueError(f"the arrays of {name} hold what is no review")
     return EncodedReviews(splits, vocabulary)

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import expand
 from rnn_imdb.data.cache import EncodedReviews, Encoding, encoded_reviews, user_cache
-from rnn_imdb.data.sources import make_source
-from rnn_imdb.data.splits import Split
+from rnn_imdb.data.sources import OPTIONS, make_source
+from rnn_imdb.data.splits import SPLITS, Split
 from rnn_imdb.data.text import Vocabulary, keep_words
 
 
@@ -86,7 +86,7 @@ class IMDBDataModule(L.LightningDataModule):
     Args:
         seed: of the order of the training batches.
         vocabulary: words to encode with instead of the training split's own.
-        encoding: arguments of ``cache.Encoding``.
+        options: of the source, see ``sources.OPTIONS``, and arguments of ``cache.Encoding``.
         others: the options in ``conf/data/``, where their meaning stands.
 
     Raises:
@@ -97,8 +97,6 @@ class IMDBDataModule(L.LightningDataModule):
         self,
         source: str = "embedded",
         *,
-        root: str | None = None,
-        reviews_per_class: int = 12_500,
         cache_dir: str | None = None,
         first_words: int | None = None,
         last_words: int | None = None,
@@ -106,11 +104,11 @@ class IMDBDataModule(L.LightningDataModule):
         evaluation_batch_size: int = 250,
         seed: int = 0,
         vocabulary: Vocabulary | None = None,
-        **encoding: Any,
+        **options: Any,
     ) -> None:
         super().__init__()
-        self.source = make_source(source, root=root, reviews_per_class=reviews_per_class)
-        self.encoding = Encoding(**encoding)
+        self.source = make_source({"source": source, **options})
+        self.encoding = Encoding(**{name: value for name, value in options.items() if name not in OPTIONS})
         self.cache_dir = expand(cache_dir) if cache_dir else user_cache()
         self.first_words = first_words
         self.last_words = last_words
@@ -138,7 +136,10 @@ class IMDBDataModule(L.LightningDataModule):
         return self._encoded.vocabulary
 
     def split(self, name: str) -> Split:
-        """The split ``train``, ``validation`` or ``test``, with the words that the model reads and no others."""
+        """A split, or ``all`` of them one behind the other, with the words that the model reads and no others."""
+        if name == "all":
+            every = [vars(split).values() for split in self._splits.values()]
+            return Split(*map(np.concatenate, zip(*every, strict=True)))
         return self._splits[name]
 
     def prepare_data(self) -> None:
@@ -154,26 +155,26 @@ class IMDBDataModule(L.LightningDataModule):
         Raises:
             UserError: there are more processes than reviews in a batch, or in a split.
         """
-        split = self.split(name)
-        size = self.batch_size if shuffled else self.evaluation_batch_size
         replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        self.check_shares(replicas)
-        seed = self.seed if shuffled else None
+        # a training needs its other splits in the end
+        self.check_shares(replicas, *(() if shuffled else (name,)))
+        split = self.split(name)
+        size, seed = (self.batch_size, self.seed) if shuffled else (self.evaluation_batch_size, None)
         sampler = BatchSampler(len(split.labels), size, seed, replicas=replicas, rank=rank)
         return DataLoader(ReviewDataset(split), sampler=sampler, batch_size=None)
 
-    def check_shares(self, replicas: int) -> None:
+    def check_shares(self, replicas: int, *names: str) -> None:
         """Refuse, before anything is trained, what would leave one of ``replicas`` processes without a review.
 
         Raises:
-            UserError: a batch or a split is smaller than that.
+            UserError: a batch or one of the splits ``names``, by default of all, is smaller than that.
         """
         sizes = {"data.batch_size": self.batch_size, "data.evaluation_batch_size": self.evaluation_batch_size}
-        sizes |= {f"the {name} split": len(split.labels) for name, split in self._splits.items()}
+        sizes |= {f"the {name} split": len(self.split(name).labels) for name in names or SPLITS}
         for name, size in sizes.items():
             if size < replicas:
                 raise UserError(
-                    f"{name} must have a review for each of the {replicas} processes, got {size}: give a larger one, "
+                    f"{name} must have a review for each of the {replicas} processes, got {size}: give more reviews, "
                     "or fewer trainer.devices",
                     exit_code=2,
                 )

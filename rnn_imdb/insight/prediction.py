@@ -14,8 +14,9 @@ import torch
 
 from rnn_imdb.common.console import one_line, shows_colours
 from rnn_imdb.common.errors import UserError, allow
-from rnn_imdb.data.sources import Review
-from rnn_imdb.data.splits import review_ids, split_reviews
+from rnn_imdb.data.cache import divide
+from rnn_imdb.data.reviews import Review
+from rnn_imdb.data.splits import review_ids, text_ids
 from rnn_imdb.data.text import PAD_INDEX, tokenize, words_at
 from rnn_imdb.insight.explanation import Explanation, explain
 from rnn_imdb.insight.explanation_plot import write_plot
@@ -121,11 +122,12 @@ def sampled(checkpoint: Checkpoint, count: int, *, seed: int, root: str | None) 
         UserError: they cannot be read, or the checkpoint was trained on one.
     """
     data = build_data(data_settings(checkpoint.config["data"], {"root": root} if root else {}))
-    found, how = data.source.read(), data.encoding
-    members = split_reviews(found, data.source.fractions, how.split_seed, by=how.split_by)["test"]
+    found, parts = divide(data.source, data.encoding)
+    members = parts["test"]
     chosen = np.random.default_rng(seed).choice(members, min(count, len(members)), replace=False)
     reviews = [found[position] for position in chosen]
-    refuse_seen(checkpoint, review_ids(reviews), "test")
+    source = checkpoint.config["data"]["source"]
+    refuse_seen(checkpoint, review_ids(reviews), text_ids(reviews), "test", source)
     return reviews
 
 

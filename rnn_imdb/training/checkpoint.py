@@ -23,6 +23,7 @@ from rnn_imdb.common.files import write_atomically
 from rnn_imdb.common.runs import find_checkpoint
 from rnn_imdb.config.checks import check
 from rnn_imdb.config.compose import restore
+from rnn_imdb.data.splits import Split
 from rnn_imdb.data.text import Vocabulary
 from rnn_imdb.model import make_classifier
 from rnn_imdb.model.classifier import Classifier
@@ -87,7 +88,7 @@ _PREFIX = "classifier."
 
 
 def make_content(
-    config: DictConfig, vocabulary: Vocabulary, pairs: Tensor, training_ids: np.ndarray, reviews: str
+    config: DictConfig, vocabulary: Vocabulary, pairs: Tensor, training: Split, reviews: str
 ) -> dict[str, Any]:
     """What a checkpoint holds beside Lightning's state, as tensors and plain values.
 
@@ -95,7 +96,7 @@ def make_content(
         config: the training's configuration.
         vocabulary: the words of the model.
         pairs: the pairs of words that have vectors.
-        training_ids: ids of the training reviews, ``Split.ids``.
+        training: the training reviews.
         reviews: a digest of the reviews in all splits.
     """
     return {
@@ -104,7 +105,8 @@ def make_content(
         "vocabulary": vocabulary.words,
         "pairs": pairs,
         # torch stores no unsigned 64-bit tensors safely in every version, and only equality counts
-        "training_ids": torch.from_numpy(training_ids.view(np.int64).copy()),
+        "training_ids": torch.from_numpy(training.ids.view(np.int64).copy()),
+        "training_texts": torch.from_numpy(training.texts.view(np.int64).copy()),
         "reviews": reviews,
         "versions": versions(),
     }
@@ -117,7 +119,8 @@ class Checkpoint:
     Attributes:
         path: the file.
         content: all that it holds.
-        config, vocabulary, pairs, training_ids: see :func:`make_content`; the configuration as plain dictionaries.
+        config, vocabulary, pairs: see :func:`make_content`; the configuration as plain dictionaries.
+        training_ids, training_texts: those of the training's ``Split``; earlier versions wrote no texts.
         epoch: number of the epoch that it ends, from 0.
         step: number of training steps before it.
         weights: state of the classifier.
@@ -129,6 +132,7 @@ class Checkpoint:
     vocabulary: Vocabulary
     pairs: Tensor
     training_ids: np.ndarray
+    training_texts: np.ndarray
     epoch: int
     step: int
     weights: dict[str, Tensor]
@@ -197,6 +201,7 @@ def read_checkpoint(path: Path, content: Any) -> Checkpoint:
             own["format"] == FORMAT, f"its format {own['format']!r} is that of version {own['versions']['rnn_imdb']}"
         )
         state, words, ids = content["state_dict"], own["vocabulary"], own["training_ids"]
+        texts = own.get("training_texts", ids[:0])
         weights = {name.removeprefix(_PREFIX): state[name] for name in state if name.startswith(_PREFIX)}
         numbers = (content["epoch"], content["global_step"])
         config = restore(own["config"])
@@ -207,14 +212,15 @@ def read_checkpoint(path: Path, content: Any) -> Checkpoint:
         _demand(0 <= config.seed < 2**32, f"seed is {config.seed}")
         _demand(all(type(word) is str for word in words), "a word of its vocabulary is no text")
         _demand(all(type(number) is int and number >= 0 for number in numbers), "epoch or global_step is no count")
-        _demand(_is_list(ids), "training_ids are no list of numbers of 64 bits")
+        _demand(_is_list(ids) and _is_list(texts), "training_ids are no list of numbers of 64 bits")
         # the lookup halves the list
         _demand(_is_list(pairs) and bool((pairs[1:] > pairs[:-1]).all()), "pairs are no sorted numbers")
         _demand(all(map(_is_weight, weights.values())), "a weight is no tensor of real numbers")
         vocabulary, rows = Vocabulary(words), len(weights["embedding.weight"])
         _demand(rows == len(words), f"there are {len(words)} words and {rows} vectors of words")
         plain: Any = OmegaConf.to_container(config)
-        return Checkpoint(path, content, plain, vocabulary, pairs, ids.numpy().view(np.uint64), *numbers, weights)
+        seen = ids.numpy().view(np.uint64), texts.numpy().view(np.uint64)
+        return Checkpoint(path, content, plain, vocabulary, pairs, *seen, *numbers, weights)
     except (UserError, KeyError, TypeError, AttributeError, ValueError, RuntimeError, OmegaConfBaseException) as error:
         problem = f"{error} is missing" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise UserError(

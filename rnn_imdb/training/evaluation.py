@@ -12,6 +12,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import write_atomically
+from rnn_imdb.data.sources import OPTIONS
 from rnn_imdb.training import environment
 from rnn_imdb.training.announce import chosen_scan, scores
 from rnn_imdb.training.checkpoint import Checkpoint, open_checkpoint
@@ -32,7 +33,7 @@ def evaluate(
 
     Args:
         checkpoint: a checkpoint, opened or not, or a run folder (its best checkpoint).
-        split: ``test``, ``validation`` or ``train``.
+        split: ``test``, ``validation``, ``train`` or ``all``.
         data: settings of the group ``data`` that differ from the training's.
         output: file for the metrics, or a folder for it; None: they are not written.
         accelerator: as for Lightning's Trainer.
@@ -51,7 +52,8 @@ def evaluate(
     module = SentimentModule(opened.classifier())
     reviews = build_data(settings, vocabulary=opened.vocabulary)
     if split != "train":
-        refuse_seen(opened, reviews.split(split).ids, split)
+        found = reviews.split(split)
+        refuse_seen(opened, found.ids, found.texts, split, settings["source"])
     with refusals(*REFUSALS):
         trainer = L.Trainer(
             accelerator=accelerator,
@@ -86,12 +88,16 @@ def evaluate(
     return metrics
 
 
-def refuse_seen(opened: Checkpoint, ids: np.ndarray, split: str) -> None:
-    """Raise UserError where a checkpoint was trained on reviews ``ids`` of a split that is not ``train``."""
-    if seen := np.isin(ids, opened.training_ids).sum():
+def refuse_seen(opened: Checkpoint, ids: np.ndarray, texts: np.ndarray, split: str, source: str) -> None:
+    """Raise UserError where a checkpoint was trained on reviews of a ``split`` that is not ``train``; see ``Split``."""
+    known = np.isin(ids, opened.training_ids)
+    # the official halves share some texts, which ids tell apart; a file of one's own has no such halves
+    if "csv" in (source, opened.config["data"]["source"]):
+        known |= np.isin(texts, opened.training_texts)
+    if seen := known.sum():
         raise UserError(
             f"{split} reviews must be none that a checkpoint was trained on, but {opened.path} was trained on {seen:,} "
-            f"of these {len(ids):,}: choose other data, or split=train, which scores reviews of the training"
+            f"of these {len(known):,}: choose other data, or split=train, which scores reviews of the training"
         )
 
 
@@ -99,8 +105,10 @@ def data_settings(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dict[
     """The settings of the training, but for those that are ``given`` or belong to the machine that trained."""
     settings = dict(trained) | {"root": None, "cache_dir": None}
     if given.get("source", trained["source"]) != trained["source"]:
-        settings |= {"reviews_per_class": 12_500}
-    elif trained["source"] == "aclimdb" and trained["root"] and not (given.get("root") or os.environ.get("IMDB_ROOT")):
+        settings |= OPTIONS
+    elif trained["root"] and not (
+        given.get("root") or (trained["source"] == "aclimdb" and os.environ.get("IMDB_ROOT"))
+    ):
         raise UserError(
             "data.root must be given where a training had one, for a path belongs to a machine and no checkpoint "
             f"chooses it: add data.root=PATH (in predict --root PATH), which was {trained['root']!r}",

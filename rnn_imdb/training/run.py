@@ -100,7 +100,7 @@ def _train(config: DictConfig, folder: Path, work: Path, callbacks: Sequence[L.C
     training = data.split("train")
     module = build_module(config, len(data.vocabulary))
     module.classifier.pairs = frequent_pairs(training.tokens, config.model.bigrams)
-    content = make_content(config, data.vocabulary, module.classifier.pairs, training.ids, digest_of_reviews(data))
+    content = make_content(config, data.vocabulary, module.classifier.pairs, training, digest_of_reviews(data))
 
     source = _source(config, folder, work)
     last = open_last(source) if source else None

@@ -167,7 +167,7 @@ SEEDS = "a whole number from 0 to 4,294,967,295"
 DEVICES = "auto, -1, a number of devices from 1, or a list of their numbers, as [0] or '0,1'"
 # each option's rule, and values that break it, as the error repeats them
 RULES = {
-    "data.source": ("one of embedded, aclimdb", ["imdb"]),
+    "data.source": ("one of embedded, aclimdb, csv", ["imdb"]),
     "data.reviews_per_class": ("a whole number from 10 to 1,000,000", [9]),
     "data.vocabulary_size": ("a whole number from 3 to 65,536", [2, 70_000]),
     "data.sequence_length": ("a whole number from 1 to 20,000", [0]),
@@ -285,8 +285,8 @@ def test_each_optimizer_has_rules_of_its_own(overrides: list[str], message: str)
     ("overrides", "message"),
     [
         ([], r"checkpoint must be given: add checkpoint=VALUE"),
-        (["checkpoint=run", "split=all"], r"split must be one of train, validation, test, got 'all'"),
-        (["checkpoint=run", "data.source=imdb"], r"data\.source must be one of embedded, aclimdb, .*got 'imdb'"),
+        (["checkpoint=run", "split=every"], r"split must be one of train, validation, test, all, got 'every'"),
+        (["checkpoint=run", "data.source=imdb"], r"data\.source must be one of embedded, aclimdb, csv, .*got 'imdb'"),
         (
             ["checkpoint=run", "data.sequence_length=0"],
             r"sequence_length must be a whole number from 1 .*, got 0",
@@ -442,7 +442,7 @@ def test_help_fits_80_columns(name: str) -> None:
         ("model/rnn.yaml", "activation", choices.ACTIVATIONS),
         ("model/rnn.yaml", "init", choices.INITIALIZERS),
         ("model/rnn.yaml", "scan", ("auto", *choices.SCANS)),
-        ("evaluate/evaluate.yaml", "split", ("test", "validation", "train")),
+        ("evaluate/evaluate.yaml", "split", ("test", "validation", "train", "all")),
         ("base/data.yaml", "padding", ("pre", "post")),
         ("base/data.yaml", "truncation", ("pre", "post", "both")),
         *((f"optimizer/{name}.yaml", "schedule", ("constant", *choices.SCHEDULES)) for name in choices.OPTIMIZERS),

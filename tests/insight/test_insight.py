@@ -211,7 +211,8 @@ def test_spectral_radius(dtype: torch.dtype) -> None:
 
 
 def split_of(tokens: Any, labels: Any) -> Split:
-    return Split(np.array(tokens, np.uint16), np.array(labels, np.uint8), np.arange(len(labels), dtype=np.uint64))
+    ids = np.arange(len(labels), dtype=np.uint64)
+    return Split(np.array(tokens, np.uint16), np.array(labels, np.uint8), ids, ids)
 
 
 def test_shown_reviews_are_one_of_each_class_and_short() -> None:

@@ -15,7 +15,7 @@ import torch
 
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import BEST
-from rnn_imdb.data.sources import AclImdbReviews
+from rnn_imdb.data.archive import AclImdbReviews
 from rnn_imdb.insight.inputs import decode
 from rnn_imdb.insight.prediction import predict, sampled
 from rnn_imdb.predict import main as predict_command
@@ -182,7 +182,7 @@ def test_sample_is_of_the_test_reviews_with_their_class(
         predict_command([str(trained), "--sample", "1"])
     assert "in predict --root PATH" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"test reviews must be none that .* was trained on 2 of these 2: choose other"):
-        refuse_seen(opened, opened.training_ids[:2], "test")
+        refuse_seen(opened, opened.training_ids[:2], opened.training_texts[:2], "test", "aclimdb")
 
 
 def test_each_line_that_is_typed_is_judged_and_explained(

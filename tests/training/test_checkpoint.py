@@ -16,7 +16,8 @@ from conftest import REVIEWS_PER_CLASS, compose, forget_later_options
 
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import BEST, LAST
-from rnn_imdb.data.sources import AclImdbReviews, EmbeddedReviews
+from rnn_imdb.data.archive import AclImdbReviews
+from rnn_imdb.data.sources import EmbeddedReviews
 from rnn_imdb.insight.prediction import predict
 from rnn_imdb.model.embedding import frequent_pairs
 from rnn_imdb.training import checkpoint, resume
