@@ -101,14 +101,14 @@ class Study:
             done.check_returncode()
         return jobs
 
-    def evaluate(self, job: Job, name: str, **data: Any) -> dict[str, float]:
-        """Test metrics of a training's best epoch on reviews changed as ``data`` says; kept in the run's folder."""
+    def evaluate(self, job: Job, name: str, split: str = "test", /, **data: Any) -> dict[str, float]:
+        """Metrics of a training's best epoch on reviews changed as ``data`` says; kept in the run's folder."""
         file = job.folder / f"evaluation_{name}.json"
         if not file.is_file():
             from rnn_imdb.training.evaluation import evaluate
 
             with contextlib.redirect_stdout(io.StringIO()):
-                evaluate(job.folder, data=self.places(job) | data, output=str(file))
+                evaluate(job.folder, data=self.places(job) | data, split=split, output=str(file))
         return read_json(file)
 
     def places(self, job: Job) -> dict[str, Any]:

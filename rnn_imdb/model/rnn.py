@@ -11,6 +11,7 @@ from rnn_imdb.model.cell import ACTIVATIONS, TanhCell
 from rnn_imdb.model.classifier import Classifier
 from rnn_imdb.model.embedding import drop_words
 from rnn_imdb.model.readout import READOUTS, Readout
+from rnn_imdb.scan import project_inputs
 
 
 class ReviewClassifier(Classifier):
@@ -71,11 +72,20 @@ class ReviewClassifier(Classifier):
 
     def forward(self, tokens: Int[Tensor, "batch time"]) -> Float[Tensor, " batch"]:
         """Logits (B,) of reviews (B, T); σ(logit) is the probability that the review is positive."""
+        words, embedding = self._words(tokens)
+        return self.logits_from(words, self.mask(tokens), embedding)
+
+    def running_logits(self, tokens: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time"]:
+        """w · h_t + c for t = 1 .. T, (B, T): what a model that reads forwards to its ``last`` state says so far."""
+        words, embedding = self._words(tokens)
+        states = self.cell(words, self.mask(tokens), embedding=embedding)
+        return project_inputs(self.head_dropout(states), self.head.weight, self.head.bias).squeeze(2)
+
+    def _words(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Embedded words and None, or words and their embedding where the scan is faster to look them up itself."""
         if self.bigrams is not None or (self.training and self.embedding_dropout):
-            return super().forward(tokens)
-        # the scan looks words up itself, where that is faster
-        words = drop_words(tokens, self.word_dropout, self.training)
-        return self.logits_from(words, self.mask(tokens), self.embedding.weight)
+            return self.embed(tokens), None
+        return drop_words(tokens, self.word_dropout, self.training), self.embedding.weight
 
     def logits_from(
         self,

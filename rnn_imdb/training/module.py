@@ -17,7 +17,9 @@ from torchmetrics.functional.classification import (
 from torchmetrics.utilities import dim_zero_cat
 
 from rnn_imdb.common.errors import UserError, choose
+from rnn_imdb.data.text import PAD_INDEX
 from rnn_imdb.model.classifier import Classifier
+from rnn_imdb.model.rnn import ReviewClassifier
 from rnn_imdb.scan import native
 from rnn_imdb.training import lean
 from rnn_imdb.training.optimizers import OPTIMIZERS, SCHEDULES
@@ -25,14 +27,17 @@ from rnn_imdb.training.optimizers import OPTIMIZERS, SCHEDULES
 Batch = tuple[Tensor, Tensor]
 
 
-def mean_loss(logits: Tensor, labels: Tensor) -> Tensor:
+def mean_loss(logits: Tensor, labels: Tensor, mask: Tensor | None = None) -> Tensor:
     """Binary cross-entropy of logits (B,) and labels (B,), a scalar in float32.
+
+    Of logits and labels (B, T), the mean over reviews of each one's mean over the steps at which ``mask`` is True.
 
     Computed in float64, whose rounding hides that CPUs sum and take logarithms in different ways.
     """
     # Apple's GPUs have none
     precise = logits.float() if logits.is_mps else logits.double()
-    return F.binary_cross_entropy_with_logits(precise, labels.to(precise.dtype)).float()
+    weight = None if mask is None else mask / mask.sum(1, keepdim=True).clamp(min=1) * mask.shape[1]
+    return F.binary_cross_entropy_with_logits(precise, labels.to(precise.dtype), weight).float()
 
 
 def area_under_roc(logits: Tensor, labels: Tensor) -> Tensor:
@@ -95,6 +100,11 @@ class SentimentModule(L.LightningModule):
         schedule: of the learning rate over the run, ``constant`` or a name in ``optimizers.SCHEDULES``.
         label_smoothing: ε of the labels y + ε (½ - y) of the loss that is trained on; no figure of an epoch has it.
             Szegedy, Vanhoucke, Ioffe, Shlens and Wojna, Rethinking the Inception Architecture (2016).
+        target_replication: share λ of the loss (1 - λ) ℓ_T + λ mean_t ℓ_t that is trained on, where ℓ_t is the loss of
+            the head applied to h_t, t goes over the words, and ℓ_T is what is decided by; for the readout ``last``
+            alone. Lipton, Kale, Elkan and Wetzel, Learning to Diagnose with LSTM Recurrent Neural Networks (2016).
+        recurrent_rate: learning rate of the recurrence's A and b, as a multiple of that of the other weights. Jaeger,
+            The "echo state" approach (2001), has 0: A stays as it is drawn.
         optimizer_options: further arguments of the optimizer.
 
     >>> from rnn_imdb.model.rnn import ReviewClassifier
@@ -110,6 +120,8 @@ class SentimentModule(L.LightningModule):
         learning_rate: float = 0.001,
         schedule: str = "constant",
         label_smoothing: float = 0.0,
+        target_replication: float = 0.0,
+        recurrent_rate: float = 1.0,
         **optimizer_options: Any,
     ) -> None:
         super().__init__()
@@ -118,6 +130,8 @@ class SentimentModule(L.LightningModule):
         self.learning_rate = learning_rate
         self.schedule = schedule
         self.label_smoothing = label_smoothing
+        self.target_replication = target_replication
+        self.recurrent_rate = recurrent_rate
         self.optimizer_options = optimizer_options
         self.train_metrics = EpochMetrics("train")
         self.validation_metrics = EpochMetrics("validation")
@@ -139,11 +153,19 @@ class SentimentModule(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         tokens, labels = batch
-        logits = self(tokens)
+        running = None
+        if self.target_replication:
+            assert isinstance(self.classifier, ReviewClassifier), "no other encoder has states"
+            running = self.classifier.running_logits(tokens)
+        # a view would keep all of them until the end of the epoch
+        logits = self(tokens) if running is None else running[:, -1].clone()
         self.train_metrics.update(logits, labels)
         if self.label_smoothing:
             labels = labels + self.label_smoothing * (0.5 - labels)
         loss = mean_loss(logits, labels)
+        if running is not None:
+            replicated = mean_loss(running, labels[:, None].expand_as(running), tokens != PAD_INDEX)
+            loss = loss + self.target_replication * (replicated - loss)
         self.batch_loss = loss.detach()
         if self.trainer.world_size > 1:
             # processes average their gradients, so each mean counts by its share of the reviews
@@ -214,7 +236,7 @@ class SentimentModule(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         kind = choose("optimizer.name", OPTIMIZERS, self.optimizer, torch.optim.Optimizer)
         try:
-            optimizer = kind(self.parameters(), lr=self.learning_rate, **self.optimizer_options)
+            optimizer = kind(self._parameter_groups(), lr=self.learning_rate, **self.optimizer_options)
         except (RuntimeError, TypeError, ValueError) as error:
             raise UserError(
                 f"the options of optimizer must be such that {kind.__name__} accepts them, but it says: {error}",
@@ -225,3 +247,12 @@ class SentimentModule(L.LightningModule):
         factor, steps = choose("optimizer.schedule", SCHEDULES, self.schedule), self.trainer.estimated_stepping_batches
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step / steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _parameter_groups(self) -> Any:
+        """All parameters, or where the recurrence has a learning rate of its own, its A and b apart from the rest."""
+        if self.recurrent_rate == 1:
+            return self.parameters()
+        groups: list[list[Tensor]] = [[], []]
+        for name, parameter in self.named_parameters():
+            groups["cell." in name].append(parameter)
+        return [{"params": groups[0]}, {"params": groups[1], "lr": self.recurrent_rate * self.learning_rate}]

@@ -184,6 +184,7 @@ def test_each_figure_can_be_watched(monitor: str, tmp_path: Path) -> None:
         ("model.encoder=dense model.readout=all", r"readout has an effect only with model\.encoder=rnn, got all"),
         ("model.encoder=conv model.scan=cpu", r"model\.scan has an effect only with model\.encoder=rnn"),
         ("model.encoder=conv model.bidirectional=true", r"model\.bidirectional has"),
+        ("model.readout=all optimizer.target_replication=0.5", r"target_replication has .* with model\.readout=last"),
         ("model.encoder=conv model.recurrent=false", r"model\.recurrent has"),
         ("model.encoder=dense model.activation=identity", r"model\.activation has"),
         ("model.encoder=dense model.bias=false", r"model\.bias has"),

@@ -1,6 +1,7 @@
 """The learning rate over a run, smoothed labels, and averaged weights; interrupted runs go on with each."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import BEST, LAST
 from rnn_imdb.common.interrupts import Interrupted
+from rnn_imdb.model.rnn import ReviewClassifier
 from rnn_imdb.training import resume
 from rnn_imdb.training.checkpoint import open_checkpoint
 from rnn_imdb.training.evaluation import evaluate
@@ -97,6 +99,41 @@ def test_smoothed_labels_are_trained_on_and_never_shown() -> None:
     loss = F.binary_cross_entropy_with_logits(logits, labels).item()
     assert module.train_metrics.compute()["train/loss"] == loss
     assert module.validation_metrics.compute()["validation/loss"] == loss
+
+
+def test_target_replication_trains_on_what_the_head_says_after_each_word() -> None:
+    torch.manual_seed(0)
+    classifier = ReviewClassifier(sequence_length=6, state_dim=4, embedding_dim=3, vocabulary_size=9)
+    tokens = torch.tensor([[0, 0, 3, 4, 5, 6], [7, 8, 3, 4, 5, 6], [0, 0, 0, 0, 0, 0]])
+    labels = torch.tensor([1.0, 0.0, 1.0])
+    losses = {}
+    for share in (0.0, 0.25, 1.0):
+        module = SentimentModule(classifier, target_replication=share)
+        module._trainer = type("Alone", (), {"world_size": 1})()  # pyright: ignore[reportAttributeAccessIssue]
+        losses[share] = module.training_step((tokens, labels), 0)
+        # a figure of an epoch is of the last state alone
+        assert module.train_metrics.compute()["train/loss"] == pytest.approx(losses[0.0].item())
+    # a review cut after a word; each review counts once, an empty one says nothing
+    after = torch.stack([classifier(tokens[:, : t + 1]) for t in range(6)], dim=1)
+    each = F.binary_cross_entropy_with_logits(after, labels[:, None].expand(3, 6), reduction="none")
+    torch.testing.assert_close(losses[1.0], (each[0, 2:].mean() + each[1].mean()) / 3)
+    torch.testing.assert_close(losses[0.25], 0.75 * losses[0.0] + 0.25 * losses[1.0])
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear"])
+def test_the_recurrence_has_a_learning_rate_of_its_own(schedule: str) -> None:
+    classifier = ReviewClassifier(state_dim=4, embedding_dim=3, bidirectional=True)
+    module = SentimentModule(classifier, schedule=schedule, learning_rate=0.01, recurrent_rate=0.1)
+    module._trainer = type("Alone", (), {"estimated_stepping_batches": 4})()  # pyright: ignore[reportAttributeAccessIssue]
+    found: Any = module.configure_optimizers()
+    others, recurrence = (found if schedule == "constant" else found["optimizer"]).param_groups
+    names = {id(parameter): name for name, parameter in classifier.named_parameters()}
+    assert {names[id(parameter)] for parameter in recurrence["params"]} == {
+        f"{cell}.{name}" for cell in ("cell", "backward_cell") for name in "Ab"
+    }
+    assert {names[id(parameter)] for parameter in others["params"]} == {"embedding.weight", "head.weight", "head.bias"}
+    assert recurrence["lr"] == pytest.approx(others["lr"] / 10)
+    assert others["lr"] == 0.01
 
 
 DROPPING = ["model.word_dropout=0.2", "model.embedding_dropout=0.3", "model.head_dropout=0.4"]
