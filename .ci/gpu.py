@@ -32,8 +32,8 @@ TRAIN, BENCHMARK = "python -m rnn_imdb.train", "python -m rnn_imdb.benchmark"
 TESTS = f"python -m pytest -q -p no:cacheprovider {ROOT}/tests"
 # experiment=best wants the official archive, which IMDB_ROOT names
 BEST = "experiment=best" + ("" if os.environ.get("IMDB_ROOT") else " data=embedded")
-SHORT = "data.sequence_length=20 trainer.limit_train_batches=2"
-SMALL = f"{SHORT} trainer.max_epochs=1 trainer.limit_val_batches=2 trainer.limit_test_batches=2"
+SHORT = "data.sequence_length=20"
+SMALL = f"{SHORT} trainer.max_epochs=1 " + " ".join(f"trainer.limit_{s}_batches=2" for s in ("train", "val", "test"))
 # the figures of a run, of a sweep or of pytest
 RESULT = re.compile(r"^(?:test of|weights of) .*|^.* (?:passed|failed|skipped)\b.*|^\S+ +\d+\.\d+ ± .*", re.MULTILINE)
 
@@ -52,7 +52,7 @@ STEPS = [
     Step("tests of a training", 60, f"{TESTS}/training/test_gpu.py", ""),
     Step("scan", 90, f"{BENCHMARK} seconds=0.4", "batch_sizes=[2] state_dims=[8] time=9 seconds=0.01"),
     Step("main job", 60, TRAIN),
-    Step("epoch", 90, f"{BENCHMARK} epoch=true repeats=1", SHORT),
+    Step("epoch", 90, f"{BENCHMARK} epoch=true repeats=1", f"{SHORT} data.batch_size=2000"),
     Step("best", 90, f"{TRAIN} {BEST}"),
 ]
 for size, rate in (32, 0.001), (256, 0.003), (2048, 0.008):

@@ -18,7 +18,7 @@ from rnn_imdb.training.announce import chosen_scan, scores
 from rnn_imdb.training.checkpoint import Checkpoint, open_checkpoint
 from rnn_imdb.training.module import SentimentModule
 from rnn_imdb.training.progress import Bars
-from rnn_imdb.training.trainer import REFUSALS, build_data, parameter_dtype, refusals
+from rnn_imdb.training.trainer import REFUSALS, build_data, chosen_accelerator, parameter_dtype, refusals
 
 
 def evaluate(
@@ -56,7 +56,7 @@ def evaluate(
         refuse_seen(opened, found.ids, found.texts, split, settings["source"])
     with refusals(*REFUSALS):
         trainer = L.Trainer(
-            accelerator=accelerator,
+            accelerator=chosen_accelerator(accelerator),
             devices=1,
             precision=opened.config["trainer"]["precision"],
             # one process, also in a job of several

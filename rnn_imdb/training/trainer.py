@@ -154,6 +154,14 @@ def check_callbacks(callbacks: Sequence[L.Callback], loggers: Sequence[Logger]) 
         )
 
 
+def chosen_accelerator(given: str) -> str:
+    """``given``, but for ``auto`` the CPU in place of Apple's GPU, which runs a recurrence step by step."""
+    if given != "auto" or torch.cuda.is_available() or not torch.backends.mps.is_available():
+        return given
+    print("accelerator=auto takes the CPU, which is faster at a recurrence than this GPU (accelerator=mps)", flush=True)
+    return "cpu"
+
+
 def build_trainer(
     config: DictConfig,
     folder: Path,
@@ -171,6 +179,7 @@ def build_trainer(
         UserError: one of them refuses its arguments.
     """
     arguments = {"profiler": lean.NoProfiler(), **config.trainer}
+    arguments["accelerator"] = chosen_accelerator(config.trainer.accelerator)
     bars = [Bars()] if config.trainer.enable_progress_bar else []
     configured = make(config, "callbacks")
 
