@@ -1,7 +1,9 @@
 """``python -m rnn_imdb``, or ``rnn-imdb``: the commands, by name."""
 
+import os
 import runpy
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from rnn_imdb import __version__
@@ -25,12 +27,26 @@ A hand-built tanh RNN that classifies IMDB reviews, version {__version__}.
 Each shows its options with --help. Examples:
 
   rnn-imdb train model.readout=all seed=1
+  eval "$(rnn-imdb -sc install=bash)"        # the tab key completes rnn-imdb
   rnn-imdb predict latest 'The acting is excellent and the story moved me.'"""
+
+
+def complete() -> None:
+    """Answer ``rnn-imdb -sc``, by which a shell asks Hydra for completions: of commands here, of options by theirs."""
+    words = os.environ.get("COMP_LINE", "rnn-imdb train ").split(" ", 2)
+    if len(words) < 3:
+        print(*COMMANDS)
+    elif words[1] in ("train", "evaluate", "benchmark"):
+        os.environ["COMP_LINE"] = f"{words[0]} {words[2]}"
+        import_module(f"rnn_imdb.{words[1]}").main()
 
 
 @as_command()
 def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name == "-sc":
+        complete()
+        return
     if name in ("-h", "--help"):
         print(USAGE)
         return

@@ -47,6 +47,23 @@ def test_current_folder_is_looked_in(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert capsys.readouterr().out.startswith("usage: python -m rnn_imdb.cache")
 
 
+@pytest.mark.parametrize(
+    ("line", "choice"),
+    [
+        ("rnn-imdb tr", "train"),
+        ("rnn-imdb train model.rea", "model.readout="),
+        ("rnn-imdb evaluate data=", "data=as_trained"),
+    ],
+)
+def test_tab_completes_commands_and_options(
+    line: str, choice: str, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["rnn-imdb", "-sc", "query=bash"])
+    monkeypatch.setenv("COMP_LINE", line)
+    main()
+    assert choice in capfd.readouterr().out.split()
+
+
 def test_caches_are_listed_and_removed(
     small_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

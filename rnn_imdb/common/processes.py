@@ -54,28 +54,21 @@ def check_processes(trainer: "L.Trainer") -> None:
     from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
     from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
-    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
-        raise UserError(
-            f"several processes must be started by a command, got trainer.devices={trainer.num_devices} in a "
-            "notebook: give trainer.devices=1, or use python -m rnn_imdb.train trainer=ddp",
-            exit_code=2,
-        )
     environment = trainer._accelerator_connector.cluster_environment
-    if not isinstance(environment, (SLURMEnvironment, TorchElasticEnvironment)):
-        if trainer.num_nodes > 1:
-            raise UserError(
-                f"srun or torchrun must start the processes of several nodes, got trainer.num_nodes="
-                f"{trainer.num_nodes} without them, which would wait for the others: start them so, or leave it out",
-                exit_code=2,
-            )
+    devices, nodes = trainer.num_devices, trainer.num_nodes
+    started = environment.world_size() if isinstance(environment, (SLURMEnvironment, TorchElasticEnvironment)) else 0
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        wrong = f"several processes must be started by a command, got trainer.devices={devices} in a notebook: give "
+        wrong += "trainer.devices=1, or use python -m rnn_imdb.train trainer=ddp"
+    elif not started and nodes > 1:
+        wrong = f"srun or torchrun must start the processes of several nodes, got trainer.num_nodes={nodes} without "
+        wrong += "them, which would wait for the others: start them so, or leave it out"
+    elif started and started != devices * nodes:
+        wrong = f"srun or torchrun must start a process for each device, got {started} processes and trainer.devices="
+        wrong += f"{devices}: give trainer=ddp trainer.devices={started}, or start one process"
+    else:
         return
-    started = environment.world_size()
-    if started != trainer.num_devices * trainer.num_nodes:
-        raise UserError(
-            f"srun or torchrun must start a process for each device, got {started} processes and trainer.devices="
-            f"{trainer.num_devices}: give trainer=ddp trainer.devices={started}, or start one process",
-            exit_code=2,
-        )
+    raise UserError(wrong, exit_code=2)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
 from rnn_imdb.common.errors import UserError
+from rnn_imdb.common.files import CONFIG
 
 # options that name a file or folder: what stands there is a text, whatever it looks like
 PATHS = ("data.root", "data.cache_dir", "checkpoint", "resume", "output", "hydra.run.dir", "hydra.sweep.dir")
@@ -58,6 +59,10 @@ def split(arguments: list[str]) -> tuple[list[str], list[str]]:
         _refuse_flag("--experimental-rerun would run what code a file holds")
     if found.package is not None and found.cfg is None:
         _refuse_flag("--package goes with --cfg, which prints that part")
+    if found.config_path is not None and Path(found.config_path, CONFIG).is_file():
+        _refuse_flag(
+            f"{found.config_path} is a run, whose file may name any code: resume={found.config_path} continues it"
+        )
     left = list(found.overrides)
     overrides, flags = [], []
     for argument in reversed(arguments):

@@ -13,10 +13,8 @@ from rnn_imdb.config.schema import PARTS, is_folder_name
 
 # callbacks of this project by the names of earlier versions, with the name that they have now
 RENAMED = {
-    "rnn_imdb.callbacks.forgetting.ForgettingCurve": "rnn_imdb.insight.callbacks.ForgettingCurve",
-    "rnn_imdb.callbacks.quality.Quality": "rnn_imdb.insight.callbacks.Quality",
-    "rnn_imdb.callbacks.states.StateHealth": "rnn_imdb.insight.callbacks.StateHealth",
-    "rnn_imdb.callbacks.word_map.WordMap": "rnn_imdb.insight.callbacks.WordMap",
+    f"rnn_imdb.callbacks.{earlier}": f"rnn_imdb.insight.callbacks.{earlier.partition('.')[2]}"
+    for earlier in ("forgetting.ForgettingCurve", "quality.Quality", "states.StateHealth", "word_map.WordMap")
 }
 _OF_LIGHTNING = (
     *("ModelCheckpoint", "EarlyStopping", "LearningRateMonitor", "DeviceStatsMonitor"),

@@ -8,7 +8,6 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
-from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,8 @@ _OBSERVERS = re.compile(rf"rnn_imdb\.insight\..+|{_LIGHTNING}(LearningRateMonito
 
 
 def flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    """The values in nested dictionaries, by dotted keys."""
+    """The values in nested dictionaries or configurations, by dotted keys."""
+    node = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     if not isinstance(node, Mapping):
         return {prefix[:-1]: node}
     return {key: value for name, child in node.items() for key, value in flat(child, f"{prefix}{name}.").items()}
@@ -45,13 +45,7 @@ def options(config: Mapping[Any, Any]) -> dict[str, Any]:
         config: a configuration of ``train``: composed, as ``config.yaml`` holds it, or by dotted keys already.
     """
     # Hydra's part holds the name of a job's folder, which asks for these
-    parts = {name: part for name, part in config.items() if name.partition(".")[0] not in NO_PART}
-    given = flat(
-        {
-            name: OmegaConf.to_container(part, resolve=True) if OmegaConf.is_config(part) else part
-            for name, part in parts.items()
-        }
-    )
+    given = flat({name: part for name, part in config.items() if name.partition(".")[0] not in NO_PART})
     # runs of earlier versions do not name what came later, and name what is gone
     found = given | {key: value for key, value in flat(later_options()).items() if key not in given}
     gone = flat(REMOVED)
@@ -117,15 +111,13 @@ def run_folder(overrides: Sequence[str]) -> str:
 
 def claimed(folder: Path) -> Path:
     """``folder``, or with a number behind its name where it is that of another run of this second and these options."""
-    numbered = (folder.with_name(f"{folder.name}_{number}") for number in count(2))
-    return next(path for path in chain([folder], numbered) if _claim(path))
-
-
-def _claim(folder: Path) -> bool:
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        # of several processes, one makes it
-        (folder / LOCK).touch(exist_ok=False)
-        return True
-    except FileExistsError:
-        return False
+    path, number = folder, 1
+    while True:
+        path.mkdir(parents=True, exist_ok=True)
+        try:
+            # of several processes, one makes it
+            (path / LOCK).touch(exist_ok=False)
+            return path
+        except FileExistsError:
+            number += 1
+            path = folder.with_name(f"{folder.name}_{number}")

@@ -97,6 +97,15 @@ def test_what_hydra_would_say_in_its_own_words(
     assert refused.value.exit_code == 2
 
 
+def test_file_of_a_run_is_no_configuration_of_hydras(tmp_path: Path) -> None:
+    """It could name callbacks of Hydra, which are made unasked."""
+    arguments = ["--config-path", str(tmp_path), "--config-name", "config"]
+    assert prepare(arguments) == arguments
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(UserError, match=r"is a run, whose file may name any code: resume=.* continues it: options are"):
+        prepare(arguments)
+
+
 def test_evaluate_takes_a_path_alone(tmp_path: Path) -> None:
     assert prepare(["split=validation", "a/b"], bare="checkpoint") == ["split=validation", "checkpoint='a/b'"]
     file = tmp_path / "epoch=3.ckpt"
