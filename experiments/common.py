@@ -243,8 +243,8 @@ def overfit(jobs: Sequence[Job]) -> float:
 
 
 def over_seeds(jobs: Sequence[Job], metric: str) -> Spread:
-    """Mean and sd of a figure of the best epoch."""
-    return spread([job.metrics[metric] for job in jobs])
+    """Mean and sd of a figure of the best epoch, over the trainings that did not fail."""
+    return spread([job.metrics[metric] for job in jobs if job.status == "finished"])
 
 
 def percent(found: Spread) -> str:
@@ -261,5 +261,7 @@ COLUMNS: dict[str, Callable[[Sequence[Job]], Any]] = {
     "test %": lambda jobs: percent(over_seeds(jobs, "test/accuracy")),
     "overfit": lambda jobs: f"{overfit(jobs):.3f}",
     "best epochs": lambda jobs: " ".join(str(job.metrics["best_epoch"]) for job in jobs),
+    "radius after training": lambda jobs: over_seeds(jobs, "trained_spectral_radius").text(".2f"),
+    "diverged": lambda jobs: f"{sum(job.status != 'finished' for job in jobs)} of {len(jobs)}",
     "minutes a seed": lambda jobs: f"{over_seeds(jobs, 'seconds').mean / 60:.1f}",
 }

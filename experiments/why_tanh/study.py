@@ -7,16 +7,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from experiments.common import Study, group_by, panels, percent, rows_of
+from experiments.common import Study, group_by, panels, rows_of
 from rnn_imdb.common.style import COLOURS, GREY
 from rnn_imdb.model.cell import ACTIVATIONS
 from rnn_imdb.model.initialization import spectral_radius
 from rnn_imdb.model.rnn import ReviewClassifier
-from rnn_imdb.sweeps.results import Job, spread
+from rnn_imdb.sweeps.results import Job
 from rnn_imdb.training.checkpoint import open_checkpoint
 
 KEYS = ("model.activation", "model.spectral_radius")
-SPLITS = ("validation", "test")
+RADIUS = "trained_spectral_radius"
 RADII = (0.9, 1.0, 1.2)
 STATE_DIM = 32
 STEPS = 500
@@ -83,18 +83,6 @@ def trained_radius(job: Job) -> float:
     return spectral_radius(classifier.cell.recurrent_weight)
 
 
-def table(jobs: Sequence[Job], radii: Mapping[str, float]) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
-    """Header and rows."""
-    rows = []
-    for (activation, radius), group in group_by(jobs, *KEYS).items():
-        done = [job for job in group if job.name in radii]
-        figures = [percent(spread([job.metrics[f"{split}/accuracy"] for job in done])) for split in SPLITS]
-        trained = spread([radii[job.name] for job in done]).text(".2f")
-        rows.append((activation, radius, *figures, trained, f"{len(group) - len(done)} of {len(group)}"))
-    header = ("activation", "radius at the start", "validation %", "test %", "radius after training", "diverged")
-    return header, rows
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     study = Study(__file__, "Why tanh: the norm of the state, and trainings with and without tanh.", arguments)
     draws = 2 if study.short else DRAWS
@@ -103,15 +91,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     study.save(lambda: draw(measured), "norms.png")
 
     jobs = study.sweep(failure=DIVERGED)
-    radii = {job.name: trained_radius(job) for job in jobs if job.status == "finished"}
-    study.write_rows(
-        [
-            row
-            | {"trained_spectral_radius": round(radii[job.name], 4) if job.name in radii else "", "error": job.error}
-            for job, row in zip(jobs, rows_of(jobs, KEYS), strict=True)
-        ]
-    )
-    study.write_table(*table(jobs, radii))
+    rows = []
+    for job, row in zip(jobs, rows_of(jobs, KEYS), strict=True):
+        if job.status == "finished":
+            job.metrics[RADIUS] = trained_radius(job)
+        rows.append(row | {RADIUS: round(job.metrics[RADIUS], 4) if RADIUS in job.metrics else "", "error": job.error})
+    study.write_rows(rows)
+    columns = ("validation %", "test %", "radius after training", "diverged")
+    study.write_summary(("activation", "radius at the start"), group_by(jobs, *KEYS), columns)
 
 
 if __name__ == "__main__":
