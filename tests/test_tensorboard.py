@@ -22,7 +22,7 @@ import pytest
 from conftest import compose
 from matplotlib import image
 
-from rnn_imdb.training.board import LINK
+from rnn_imdb.training.announce import LINK
 from rnn_imdb.training.run import train
 
 SECONDS = 30

@@ -19,8 +19,8 @@ from rnn_imdb.benchmarks.table import Row
 from rnn_imdb.data.module import IMDBDataModule
 from rnn_imdb.insight.callbacks import Insight
 from rnn_imdb.model.rnn import ReviewClassifier
-from rnn_imdb.training.module import mean_loss
-from rnn_imdb.training.trainer import build_data, build_trainer, with_optimizer
+from rnn_imdb.training.module import SentimentModule, mean_loss
+from rnn_imdb.training.trainer import build_data, build_trainer
 
 # what compile(optimizer="rmsprop") means
 KERAS_OPTIMIZER = {
@@ -117,14 +117,14 @@ def _lightning_epoch(config: DictConfig, data: IMDBDataModule, classifier: Revie
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         trainer = build_trainer(config, Path(folder), [clock])
-        trainer.fit(with_optimizer(classifier, config.optimizer), data)
+        trainer.fit(SentimentModule.with_group(classifier, config.optimizer), data)
     return clock
 
 
 def _bare_epoch(config: DictConfig, data: IMDBDataModule) -> float:
     """What is left when Lightning, its logging and the bar are taken away."""
     classifier = ReviewClassifier(vocabulary_size=len(data.vocabulary))
-    optimizer: Any = with_optimizer(classifier, config.optimizer).configure_optimizers()
+    optimizer: Any = SentimentModule.with_group(classifier, config.optimizer).configure_optimizers()
     started = time.perf_counter()
     for tokens, labels in data.train_dataloader():
         optimizer.zero_grad()

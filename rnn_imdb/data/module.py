@@ -107,6 +107,8 @@ class IMDBDataModule(L.LightningDataModule):
         **options: Any,
     ) -> None:
         super().__init__()
+        # a checkpoint of one's own Trainer names them
+        self.save_hyperparameters(ignore=["vocabulary"], logger=False)
         self.source = make_source({"source": source, **options})
         self.encoding = Encoding(**{name: value for name, value in options.items() if name not in OPTIONS})
         self.cache_dir = expand(cache_dir) if cache_dir else user_cache()

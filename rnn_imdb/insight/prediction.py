@@ -5,7 +5,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, overload
 
@@ -14,18 +14,16 @@ import torch
 
 from rnn_imdb.common.console import one_line, shows_colours
 from rnn_imdb.common.errors import UserError, allow
-from rnn_imdb.data.cache import divide
+from rnn_imdb.data.cache import Encoding, divide
 from rnn_imdb.data.reviews import Review
+from rnn_imdb.data.sources import make_source
 from rnn_imdb.data.splits import review_ids, text_ids
 from rnn_imdb.data.text import PAD_INDEX, tokenize, words_at
 from rnn_imdb.insight.explanation import Explanation, explain
-from rnn_imdb.insight.explanation_plot import write_plot
 from rnn_imdb.insight.explanation_text import coloured_text, plain_text
 from rnn_imdb.insight.quality import CLASSES
 from rnn_imdb.training.announce import chosen_scan
-from rnn_imdb.training.checkpoint import Checkpoint, open_checkpoint
-from rnn_imdb.training.evaluation import data_settings, refuse_seen
-from rnn_imdb.training.trainer import build_data
+from rnn_imdb.training.checkpoint import Checkpoint, data_settings, open_checkpoint, refuse_seen
 
 
 @dataclass(frozen=True)
@@ -121,8 +119,9 @@ def sampled(checkpoint: Checkpoint, count: int, *, seed: int, root: str | None) 
     Raises:
         UserError: they cannot be read, or the checkpoint was trained on one.
     """
-    data = build_data(data_settings(checkpoint.config["data"], {"root": root} if root else {}))
-    found, parts = divide(data.source, data.encoding)
+    data = data_settings(checkpoint.config["data"], {"root": root} if root else {})
+    encoding = Encoding(**{option.name: data[option.name] for option in fields(Encoding)})
+    found, parts = divide(make_source(data), encoding)
     members = parts["test"]
     chosen = np.random.default_rng(seed).choice(members, min(count, len(members)), replace=False)
     reviews = [found[position] for position in chosen]
@@ -149,6 +148,9 @@ def describe(
     """
     predictions = predict(checkpoint, texts, explained=explained or picture is not None)
     if picture:
+        # matplotlib takes a second to import
+        from rnn_imdb.insight.explanation_plot import write_plot
+
         ((prediction, text),) = zip(predictions, texts, strict=True)
         assert prediction.explanation is not None
         title = f"{prediction.label}, P(positive) = {prediction.probability:.1%}:  {text}"

@@ -19,6 +19,6 @@ def make_classifier(encoder: str = "rnn", **options: Any) -> Classifier:
         TypeError: no encoder has an option.
     """
     kind = choose("encoder", ENCODERS, encoder)
-    others = {option for other in ENCODERS.values() for option in signature(other).parameters}
-    others -= set(signature(kind).parameters)
+    others = {option for other in ENCODERS.values() for option in signature(other.__init__).parameters}
+    others -= set(signature(kind.__init__).parameters)
     return kind(**{name: value for name, value in options.items() if name not in others})

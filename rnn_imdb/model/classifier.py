@@ -1,5 +1,7 @@
 """What all classifiers share: embedded words below, one logit above."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -34,6 +36,13 @@ class Classifier(nn.Module):
     """
 
     head: nn.Linear
+    options: dict[str, Any]
+
+    def __new__(cls, *_: Any, **options: Any) -> Any:
+        # whatever class it is of, its arguments are known to the checkpoint of one's own Trainer
+        made = super().__new__(cls)
+        object.__setattr__(made, "options", options)
+        return made
 
     def __init__(
         self,

@@ -1,9 +1,10 @@
-"""The lines that a run prints at its start and at its end."""
+"""The lines that a run prints at its start and at its end. Imports no Lightning."""
 
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
+from typing import TYPE_CHECKING
 
 import torch
 from omegaconf import DictConfig
@@ -13,19 +14,22 @@ from rnn_imdb.common.errors import UserError, is_address
 from rnn_imdb.common.files import relative
 from rnn_imdb.common.runs import short_name
 from rnn_imdb.config.command_line import pasted
-from rnn_imdb.data.module import IMDBDataModule
 from rnn_imdb.model.classifier import Classifier
 from rnn_imdb.model.rnn import ReviewClassifier
 from rnn_imdb.scan import Case, Unsupported, choose_backend, native
-from rnn_imdb.training.board import LINK
 
+if TYPE_CHECKING:
+    from rnn_imdb.data.module import IMDBDataModule
+
+# what TensorBoard opens: the charts, without the smoothing that draws a rising validation loss as a falling one
+LINK = "http://localhost:6006/?smoothing=0#custom_scalars&_smoothingWeight=0"
 # what the parts of a classifier are called; the others by their own name
 _PARTS = {"cell": "recurrence", "backward_cell": "backward recurrence"}
 
 
 def announcement(
     config: DictConfig,
-    data: IMDBDataModule,
+    data: "IMDBDataModule",
     classifier: Classifier,
     device: torch.device,
     dtype: torch.dtype,

@@ -12,8 +12,6 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 # training and validation in one chart
 CHARTS = {"curves": {name: ["Multiline", [f"^train/{name}$", f"^validation/{name}$"]] for name in ("loss", "accuracy")}}
-# what to open: these charts, without the smoothing that draws a rising validation loss as a falling one
-LINK = "http://localhost:6006/?smoothing=0#custom_scalars&_smoothingWeight=0"
 # options of a run that is no job of a sweep
 HYPERPARAMETERS = (
     "model.state_dim",

@@ -1,34 +1,30 @@
-"""What a checkpoint holds, how it is written whole, and how it is opened without running code from the file."""
+"""What a checkpoint holds, and how it is opened without running code from the file. Imports no Lightning."""
 
 import hashlib
-import io
+import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import lightning.pytorch as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from rnn_imdb.common.errors import UserError
-from rnn_imdb.common.files import write_atomically
 from rnn_imdb.common.runs import find_checkpoint
 from rnn_imdb.config.checks import check
 from rnn_imdb.config.compose import restore
+from rnn_imdb.data.sources import OPTIONS
 from rnn_imdb.data.splits import Split
 from rnn_imdb.data.text import Vocabulary
 from rnn_imdb.model import make_classifier
 from rnn_imdb.model.classifier import Classifier
 from rnn_imdb.training.environment import versions
-from rnn_imdb.training.progress import EpochTable
 
 
 def load(path: Path) -> Any:
@@ -65,20 +61,6 @@ def _verify(file: IO[bytes], size: int) -> None:
             raise zipfile.BadZipFile("its entries unpack to more than the file")
         if damaged := archive.testzip():
             raise zipfile.BadZipFile(f"its entry {damaged} is damaged")
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Replaces a checkpoint in one step, so that a kill or a full disk leaves the previous one whole."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        assert storage_options is None, "a local file has no storage options"
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(Path(path), buffer.getvalue())
-
-    def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> Any:
-        return load(Path(path))
 
 
 # where this project's part lies in a checkpoint; its format changes with the meaning of the part
@@ -139,8 +121,10 @@ class Checkpoint:
 
     @property
     def rows(self) -> list[dict[str, float]]:
-        """The figures of its run's epochs."""
-        return self.content["callbacks"][EpochTable().state_key]["rows"]
+        """The figures of its run's epochs, which earlier versions kept with a callback, and one's own Trainer not."""
+        of_callback = self.content.get("callbacks", {}).get("EpochTable", {}).get("rows")
+        rows = self.content[OWN].get("rows", of_callback)
+        return rows if isinstance(rows, list) else []
 
     def digest(self) -> str:
         """16 hexadecimal digits of the weights' sha256: other bits of any weight, other digits."""
@@ -155,9 +139,9 @@ class Checkpoint:
         Raises:
             UserError: the weights are not those of the configuration.
         """
-        # shapes first, without memory, for a configuration may ask for any; none depends on the radius
-        model = self.config["model"] | {"spectral_radius": None}
-        with torch.device("meta"):
+        # shapes first, without memory, for a configuration may ask for any; none depends on what is drawn
+        model = self.config["model"] | {"spectral_radius": None, "init": "torch"}
+        with torch.device("meta"), _Undrawn():
             planned = build_classifier(self.config | {"model": model}, len(self.vocabulary)).state_dict()
         for name in planned | self.weights:
             there, here = (tuple(of[name].shape) if name in of else "missing" for of in (planned, self.weights))
@@ -170,6 +154,15 @@ class Checkpoint:
         classifier.pairs = self.pairs
         classifier.load_state_dict(self.weights)
         return classifier.eval()
+
+
+class _Undrawn(TorchFunctionMode):
+    """Draws no weights; without memory, that would import torch's compiler, which takes a second."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        drawing = getattr(func, "__module__", None) == "torch.nn.init"
+        return kwargs["tensor"] if drawing else func(*args, **kwargs)
 
 
 def build_classifier(config: Mapping[str, Any], vocabulary_size: int) -> Classifier:
@@ -245,63 +238,33 @@ def _is_weight(value: Any) -> bool:
     return plain and value.dtype in numbers and value.is_cpu
 
 
-class CheckpointContent(L.Callback):
-    """Puts ``content`` into each checkpoint, and completes what Lightning forgets when it restores one.
-
-    Args:
-        content: what :func:`make_content` made.
-        first: where to write a checkpoint before the first step, so that there always is one; None for nowhere.
-    """
-
-    def __init__(self, content: dict[str, Any], first: Path | None = None) -> None:
-        self.content = content
-        self.first = first
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.first is not None and not trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
-            trainer.save_checkpoint(self.first)
-
-    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        # curves reach the disk before their checkpoint, so that a kill leaves no gap in them
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.flush()
-            else:
-                logger.save()
-        checkpoint[OWN] = self.content | {"stopped": trainer.should_stop}
-
-    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        # Lightning forgets that a run has stopped early; with more epochs it trains on
-        own = checkpoint[OWN]
-        stopped = own.get("stopped", False) and own["config"]["trainer"]["max_epochs"] == trainer.max_epochs
-        trainer.should_stop = stopped  # pyright: ignore[reportAttributeAccessIssue]
-        # and the best epoch of a folder that was moved, which a worse one would replace
-        states = checkpoint["callbacks"]
-        for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.state_key in states:
-                states[callback.state_key] = _moved(states[callback.state_key], str(callback.dirpath))
-
-
-def _moved(state: dict[str, Any], folder: str) -> dict[str, Any]:
-    """The state of a ModelCheckpoint whose files lie in another folder now.
-
-    Raises:
-        UserError: a file would lie outside, and Lightning deletes those of epochs that are no longer the best.
-    """
-
-    def there(path: str) -> str:
-        if not path:
-            return path
-        inside = Path(path).relative_to(state["dirpath"])
-        if ".." in inside.parts or not inside.name:
-            raise ValueError(f"{path!r} is no file in {state['dirpath']!r}")
-        return str(Path(folder) / inside)
-
-    try:
-        paths = {name: there(state[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
-        scores = {there(path): score for path, score in state["best_k_models"].items()}
-        return state | paths | {"dirpath": folder, "best_k_models": scores}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+def refuse_seen(opened: Checkpoint, ids: np.ndarray, texts: np.ndarray, split: str, source: str) -> None:
+    """Raise UserError where a checkpoint was trained on reviews of a ``split`` that is not ``train``; see ``Split``."""
+    known = np.isin(ids, opened.training_ids)
+    # the official halves share some texts, which ids tell apart; a file of one's own has no such halves
+    if "csv" in (source, opened.config["data"]["source"]):
+        known |= np.isin(texts, opened.training_texts)
+    if seen := known.sum():
         raise UserError(
-            f"a checkpoint to resume must know its run's checkpoints, all in one folder, but {error}: start a new run"
-        ) from error
+            f"{split} reviews must be none that a checkpoint was trained on, but {opened.path} was trained on {seen:,} "
+            f"of these {len(known):,}: choose other data, or split=train, which scores reviews of the training"
+        )
+
+
+def data_settings(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the training, but for those that are ``given`` or belong to the machine that trained."""
+    settings = dict(trained) | {"root": None, "cache_dir": None}
+    if given.get("source", trained["source"]) != trained["source"]:
+        settings |= OPTIONS
+    elif trained["root"] and not (
+        given.get("root") or (trained["source"] == "aclimdb" and os.environ.get("IMDB_ROOT"))
+    ):
+        raise UserError(
+            "data.root must be given where a training had one, for a path belongs to a machine and no checkpoint "
+            f"chooses it: add data.root=PATH (in predict --root PATH), which was {trained['root']!r}",
+            exit_code=2,
+        )
+    if {"first_words", "last_words"} & set(given):
+        # the one replaces the other
+        settings |= {"first_words": None, "last_words": None}
+    return settings | dict(given)

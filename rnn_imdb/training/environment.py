@@ -1,20 +1,23 @@
-"""What each command sets up before it computes: seeds, denormals, and silence where others would chatter."""
+"""What each command sets up before it computes: seeds, denormals, and silence where others would chatter.
+
+Imports no Lightning.
+"""
 
 import logging
 import os
 import platform
+import random
 import re
 import warnings
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
-from lightning.pytorch import seed_everything
 
 from rnn_imdb.common.processes import cores
 from rnn_imdb.scan import native
-from rnn_imdb.training import lean
 
 # warnings that others give on every run, and why nobody needs to read them
 _CHATTER = (
@@ -54,8 +57,9 @@ def start(seed: int) -> None:
             logging.getLogger(name).setLevel(logging.WARNING)
         for name in _ASKED_FOR:
             logging.getLogger(name).setLevel(logging.INFO)
-    lean.ignore_slurm()
-    seed_everything(seed, workers=True, verbose=False)
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 PACKAGES = ("rnn_imdb", "torch", "lightning", "torchtext", "hydra-core", "tensorboard", "numpy")

@@ -1,21 +1,18 @@
 """Score a checkpoint on a split of reviews."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as L
-import numpy as np
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import write_atomically
-from rnn_imdb.data.sources import OPTIONS
 from rnn_imdb.training import environment
 from rnn_imdb.training.announce import chosen_scan, scores
-from rnn_imdb.training.checkpoint import Checkpoint, open_checkpoint
+from rnn_imdb.training.checkpoint import Checkpoint, data_settings, open_checkpoint, refuse_seen
+from rnn_imdb.training.lean import make_trainer
 from rnn_imdb.training.module import SentimentModule
 from rnn_imdb.training.progress import Bars
 from rnn_imdb.training.trainer import REFUSALS, build_data, chosen_accelerator, parameter_dtype, refusals
@@ -55,7 +52,7 @@ def evaluate(
         found = reviews.split(split)
         refuse_seen(opened, found.ids, found.texts, split, settings["source"])
     with refusals(*REFUSALS):
-        trainer = L.Trainer(
+        trainer = make_trainer(
             accelerator=chosen_accelerator(accelerator),
             devices=1,
             precision=opened.config["trainer"]["precision"],
@@ -86,38 +83,6 @@ def evaluate(
         raise UserError(f"the metrics cannot be written to {path} ({error}): name another file with output=") from error
     print(f"written to {path}")
     return metrics
-
-
-def refuse_seen(opened: Checkpoint, ids: np.ndarray, texts: np.ndarray, split: str, source: str) -> None:
-    """Raise UserError where a checkpoint was trained on reviews of a ``split`` that is not ``train``; see ``Split``."""
-    known = np.isin(ids, opened.training_ids)
-    # the official halves share some texts, which ids tell apart; a file of one's own has no such halves
-    if "csv" in (source, opened.config["data"]["source"]):
-        known |= np.isin(texts, opened.training_texts)
-    if seen := known.sum():
-        raise UserError(
-            f"{split} reviews must be none that a checkpoint was trained on, but {opened.path} was trained on {seen:,} "
-            f"of these {len(known):,}: choose other data, or split=train, which scores reviews of the training"
-        )
-
-
-def data_settings(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of the training, but for those that are ``given`` or belong to the machine that trained."""
-    settings = dict(trained) | {"root": None, "cache_dir": None}
-    if given.get("source", trained["source"]) != trained["source"]:
-        settings |= OPTIONS
-    elif trained["root"] and not (
-        given.get("root") or (trained["source"] == "aclimdb" and os.environ.get("IMDB_ROOT"))
-    ):
-        raise UserError(
-            "data.root must be given where a training had one, for a path belongs to a machine and no checkpoint "
-            f"chooses it: add data.root=PATH (in predict --root PATH), which was {trained['root']!r}",
-            exit_code=2,
-        )
-    if {"first_words", "last_words"} & set(given):
-        # the one replaces the other
-        settings |= {"first_words": None, "last_words": None}
-    return settings | dict(given)
 
 
 def _check_length(opened: Checkpoint, settings: Mapping[str, Any]) -> None:

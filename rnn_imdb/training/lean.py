@@ -25,17 +25,22 @@ from rnn_imdb.common.files import write_atomically
 _END = ".end"
 
 
-def leave_out_empty_hooks(callback: L.Callback) -> None:
-    """Set the hooks of each batch that ``callback`` does not override to None.
-
-    Gains 8 % together with ``NoProfiler``: Lightning prepares the call of sixty empty hooks a step. Its
-    ``_call_callback_hooks`` skips what is not callable.
-    """
-    for name in dir(L.Callback):
-        empty = getattr(L.Callback, name)
-        of_a_batch = name.startswith("on_") and any(word in name for word in ("batch", "backward", "before"))
-        if of_a_batch and getattr(callback, name) == empty.__get__(callback):
-            setattr(callback, name, None)
+def make_trainer(**arguments: Any) -> L.Trainer:
+    """Lightning's Trainer, without what costs time or meddles with a run."""
+    # each fit and test asks whether this is a Slurm job, and takes the weights of any hpc_ckpt_1.ckpt
+    SLURMEnvironment.detect = staticmethod(lambda: False)
+    trainer = L.Trainer(**arguments)
+    # its handlers would wait for the other processes; signals are left to common.interrupts
+    trainer._signal_connector.register_signal_handlers = lambda: None
+    # gains 8 % together with NoProfiler: the call of sixty empty hooks a step is prepared. Lightning's
+    # _call_callback_hooks skips what is not callable
+    for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue] Lightning lists them there
+        for name in dir(L.Callback):
+            empty = getattr(L.Callback, name)
+            of_a_batch = name.startswith("on_") and any(word in name for word in ("batch", "backward", "before"))
+            if of_a_batch and getattr(callback, name) == empty.__get__(callback):
+                setattr(callback, name, None)
+    return trainer
 
 
 class NoProfiler(PassThroughProfiler):
@@ -58,22 +63,6 @@ def write_now(module: L.LightningModule, figures: Mapping[str, float], step: int
         # drawn as a curve, the epoch is a staircase before all others
         left_out = {"epoch"} if isinstance(logger, TensorBoardLogger) else set()
         logger.log_metrics({name: figures[name] for name in figures if name not in left_out}, step=step)
-
-
-def ignore_slurm() -> None:
-    """Keep Lightning from asking whether this is a Slurm job (``SLURMEnvironment.detect``).
-
-    Each fit and test asks, and in a job takes the weights of an ``hpc_ckpt_1.ckpt`` that lies in the run folder.
-    """
-    SLURMEnvironment.detect = staticmethod(lambda: False)
-
-
-def ignore_signals(trainer: L.Trainer) -> None:
-    """Leave signals to ``common.interrupts`` (``Trainer._signal_connector``).
-
-    Lightning would wait for the other processes within a handler.
-    """
-    trainer._signal_connector.register_signal_handlers = lambda: None
 
 
 @contextmanager

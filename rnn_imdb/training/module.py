@@ -1,11 +1,14 @@
 """Training, validation and test of a classifier, for Lightning's Trainer."""
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from omegaconf import OmegaConf
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import Metric
@@ -15,6 +18,7 @@ from torchmetrics.functional.classification import (
     binary_f1_score,
 )
 from torchmetrics.utilities import dim_zero_cat
+from typing_extensions import Self
 
 from rnn_imdb.common.errors import UserError, choose
 from rnn_imdb.data.text import PAD_INDEX
@@ -22,7 +26,9 @@ from rnn_imdb.model.classifier import Classifier
 from rnn_imdb.model.rnn import ReviewClassifier
 from rnn_imdb.scan import native
 from rnn_imdb.training import lean
+from rnn_imdb.training.checkpoint import OWN, open_checkpoint
 from rnn_imdb.training.optimizers import OPTIMIZERS, SCHEDULES
+from rnn_imdb.training.saving import content_with
 
 Batch = tuple[Tensor, Tensor]
 
@@ -136,6 +142,8 @@ class SentimentModule(L.LightningModule):
         self.train_metrics = EpochMetrics("train")
         self.validation_metrics = EpochMetrics("validation")
         self.test_metrics = EpochMetrics("test")
+        # what a checkpoint holds beside Lightning's own state; a run sets it, see `setup`
+        self.content: dict[str, Any] = {}
         # the step at which the training had the weights that are tested
         self.tested_step = 0
         # the mean loss of the last batch, over all processes, and the learning rate of the last step
@@ -145,6 +153,42 @@ class SentimentModule(L.LightningModule):
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (B,) of reviews (B, T)."""
         return self.classifier(tokens)
+
+    @classmethod
+    def with_group(cls, classifier: Classifier, optimizer: Mapping[str, Any]) -> Self:
+        """The module of a classifier and of the group ``optimizer`` of a configuration."""
+        # a checkpoint holds plain lists
+        arguments: Any = OmegaConf.to_container(OmegaConf.create(dict(optimizer)))
+        arguments |= arguments.pop("options", {})
+        return cls(classifier, optimizer=arguments.pop("name"), **arguments)
+
+    @classmethod
+    def load_from_checkpoint(  # pyright: ignore[reportIncompatibleMethodOverride] a file is opened in one way
+        cls, checkpoint_path: str | Path, map_location: Any = None, **arguments: Any
+    ) -> Self:
+        """The module that a checkpoint, or the best one of a run folder, holds; ``arguments`` replace what it names.
+
+        Raises:
+            UserError: it is no checkpoint of this project.
+        """
+        opened = open_checkpoint(checkpoint_path)
+        return cls.with_group(opened.classifier().train(), opened.config["optimizer"] | arguments).to(map_location)
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit" and not self.content:
+            arguments = {name: getattr(self, name) for name in ("learning_rate", "schedule", "label_smoothing")}
+            optimizer = {
+                "name": self.optimizer,
+                **arguments,
+                "options": self.optimizer_options,
+                **self.optimizer_options,
+            }
+            data = getattr(self.trainer, "datamodule", None)
+            self.content = content_with(self.classifier, optimizer, data)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.content:
+            checkpoint[OWN] = self.content | {"stopped": self.trainer.should_stop}
 
     def on_fit_start(self) -> None:
         # every step takes and frees the same large blocks
@@ -220,6 +264,10 @@ class SentimentModule(L.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         lean.write_now(self, self._log_epoch(self.test_metrics), self.tested_step)
+
+    def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> Tensor:
+        """P(positive) (B,) of reviews (B, T), with or without their labels."""
+        return self(batch if isinstance(batch, Tensor) else batch[0]).sigmoid()
 
     def _evaluate(self, metrics: EpochMetrics, batch: Batch) -> Tensor:
         tokens, labels = batch

@@ -11,7 +11,7 @@ from rnn_imdb.scan import native
 
 
 class RMSprop(torch.optim.RMSprop):
-    """``torch.optim.RMSprop``, to rounding, with its arguments and its state; on a CPU several times faster.
+    """``torch.optim.RMSprop``, to rounding, with its arguments and state, but Keras's defaults; several times faster.
 
         s = alpha s + (1 - alpha) g^2;    w = w - lr g / (sqrt(s) + eps)
 
@@ -20,6 +20,9 @@ class RMSprop(torch.optim.RMSprop):
     that have not occurred yet, or not for long. Momentum, centering and what is not a float32 tensor on a CPU are left
     to torch, as is everything where the package has no compiled kernel.
     """
+
+    def __init__(self, params: Any, lr: float = 0.001, alpha: float = 0.9, eps: float = 1e-7, **further: Any) -> None:
+        super().__init__(params, lr, alpha, eps, **further)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One step of every weight that has a gradient; the loss, where ``closure`` computes it."""

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as L
@@ -47,10 +48,20 @@ class Bars(TQDMProgressBar):
             bar.close()
 
 
-def best_checkpoints(trainer: L.Trainer) -> list[ModelCheckpoint]:
-    """The callbacks, one as a rule, that write the best checkpoint."""
+def best_checkpoint(trainer: L.Trainer) -> ModelCheckpoint | None:
+    """The callback that writes the best checkpoint."""
     named = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
-    return [callback for callback in named if callback.monitor is not None and callback.filename == BEST.stem]
+    return next((callback for callback in named if callback.monitor and callback.filename == BEST.stem), None)
+
+
+def best_epoch(rows: Sequence[Mapping[str, float]], trainer: L.Trainer) -> int | None:
+    """The number of the first of the best ``rows``, from 0; None where no best checkpoint is kept."""
+    if (callback := best_checkpoint(trainer)) is None:
+        return None
+    sign, monitor = -1 if callback.mode == "max" else 1, str(callback.monitor)
+    # Lightning takes NaN for the worst
+    scores = [math.inf if math.isnan(row[monitor]) else sign * row[monitor] for row in rows]
+    return scores.index(min(scores))
 
 
 _STOPPED = {
@@ -64,22 +75,16 @@ epoch      loss  accuracy    loss  accuracy  seconds"""
 
 
 class EpochTable(L.Callback):
-    """Prints, and keeps in ``rows``, the loss and accuracy of each epoch; the rows travel in checkpoints."""
+    """Prints the loss and accuracy of each epoch, and adds them to ``rows``, which hold those of the epochs before."""
 
-    def __init__(self) -> None:
-        self.rows: list[dict[str, float]] = []
+    def __init__(self, rows: Sequence[dict[str, float]] = ()) -> None:
+        self.rows = [*rows]
         self._started = 0.0
         self._validated = False
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows = state_dict["rows"]
-
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
-            note = "  (* the best so far)" if best_checkpoints(trainer) else ""
+            note = "  (* the best so far)" if best_checkpoint(trainer) else ""
             tqdm.write("\n".join([HEADER + note, *(self._line(number, trainer) for number in range(len(self.rows)))]))
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -104,11 +109,7 @@ class EpochTable(L.Callback):
 
     def _line(self, number: int, trainer: L.Trainer) -> str:
         row = self.rows[number]
-        best = False
-        for callback in best_checkpoints(trainer):
-            sign, monitor = -1 if callback.mode == "max" else 1, str(callback.monitor)
-            before = [sign * each[monitor] for each in self.rows[:number]]
-            best = sign * row[monitor] < min(filter(math.isfinite, before), default=math.inf)
+        best = best_epoch(self.rows[: number + 1], trainer) == number
         return (
             f"{row['epoch'] + 1:>2}/{trainer.max_epochs:<4} {row['train/loss']:>7.4f} {row['train/accuracy']:>9.2%} "
             f"{row['validation/loss']:>7.4f} {row['validation/accuracy']:>9.2%} {row['seconds']:>8.1f}{'  *' * best}"

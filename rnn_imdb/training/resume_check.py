@@ -1,11 +1,11 @@
 """Check the last checkpoint before a training resumes from it; Lightning restores whatever it finds."""
 
 import copy
-import hashlib
 import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import lightning.pytorch as L
@@ -13,27 +13,22 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from omegaconf import DictConfig
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 from torch import Tensor
 
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import BEST, CONFIG, LAST
 from rnn_imdb.data.module import IMDBDataModule
-from rnn_imdb.data.splits import SPLITS
 from rnn_imdb.training.checkpoint import OWN, Checkpoint, open_checkpoint
 from rnn_imdb.training.module import SentimentModule
 from rnn_imdb.training.outcome import is_number
-from rnn_imdb.training.progress import best_checkpoints
+from rnn_imdb.training.progress import best_epoch
 from rnn_imdb.training.resume import differences
+from rnn_imdb.training.saving import digest_of_reviews
 from rnn_imdb.training.trainer import parameter_dtype
 
 _WAY_OUT = f"copy {BEST.name} over it, or start a new run"
 _COLUMNS = ("epoch", "seconds", "train/loss", "train/accuracy", "validation/loss", "validation/accuracy")
-
-
-def digest_of_reviews(data: IMDBDataModule) -> str:
-    """A digest of the reviews in all splits, whatever their order."""
-    return hashlib.sha256(b"".join(np.sort(data.split(name).ids).tobytes() for name in SPLITS)).hexdigest()
 
 
 def open_last(folder: Path) -> Checkpoint:
@@ -73,15 +68,11 @@ def check_last(
         for part, like in _like(last, module, trainer).items():
             _compare(part, last.content.get(part), like)
         _check_progress(last)
-    except _Wrong as error:
+    except ValueError as error:
         raise UserError(
             f"{last.path} must be a checkpoint that this training can continue, but {error}: {_WAY_OUT}"
         ) from error
     _check_best(folder, last, trainer)
-
-
-class _Wrong(ValueError):
-    """What is wrong with a state."""
 
 
 def _check_reviews(last: Checkpoint, data: IMDBDataModule) -> None:
@@ -99,12 +90,9 @@ def _check_reviews(last: Checkpoint, data: IMDBDataModule) -> None:
 
 def _check_version(found: Any) -> None:
     installed = Version(version("lightning"))
-    try:
-        written = Version(found)
-    except (InvalidVersion, TypeError) as error:
-        raise _Wrong(f"{found!r} is no version of Lightning") from error
+    written = Version(str(found))
     if written.major != installed.major or written > installed:
-        raise _Wrong(f"Lightning {written} wrote it, and {installed} is installed")
+        raise ValueError(f"Lightning {written} wrote it, and {installed} is installed")
 
 
 def _like(last: Checkpoint, module: SentimentModule, trainer: L.Trainer) -> dict[str, Any]:
@@ -137,45 +125,45 @@ def _compare(name: str, found: Any, like: Any) -> None:
     An empty list or dictionary and a None are filled in the course of a training; a tuple has its length.
     """
     if not _fits(found, like):
-        raise _Wrong(f"{name} is {_shown(found)}, where {_shown(like)} belongs")
+        raise ValueError(f"{name} is {_shown(found)}, where {_shown(like)} belongs")
     if isinstance(like, Tensor) and like.isfinite().all() and not found.isfinite().all():
-        raise _Wrong(f"{name} holds numbers that are not finite")
+        raise ValueError(f"{name} holds numbers that are not finite")
     parts = like if isinstance(like, Mapping) else dict(enumerate(like)) if isinstance(like, (list, tuple)) else {}
     for key, part in parts.items():
         if isinstance(like, Mapping) and key not in found:
-            raise _Wrong(f"{name} has no {key}")
+            raise ValueError(f"{name} has no {key}")
         _compare(f"{name}.{key}", found[key], part)
     more = set(found) - set(parts) if parts and all(isinstance(part, Tensor) for part in parts.values()) else ()
     if more:
-        raise _Wrong(f"{name} has {', '.join(map(repr, more))} too")
+        raise ValueError(f"{name} has {', '.join(map(repr, more))} too")
 
 
 def _fits(found: Any, like: Any) -> bool:
-    if isinstance(like, Tensor):
-        if not isinstance(found, Tensor) or found.shape != like.shape:
-            return False
-        # a step may be counted in any precision
-        return found.dtype == like.dtype or (like.dim() == 0 and found.is_floating_point())
-    if isinstance(like, (list, tuple)):
-        any_length = like == []
-        return isinstance(found, (list, tuple)) and (any_length or len(found) == len(like))
-    if isinstance(like, (Mapping, bool, str)):
-        return isinstance(found, Mapping if isinstance(like, Mapping) else type(like))
-    if isinstance(like, int):
-        return is_number(found) and isinstance(found, int) and found >= 0
-    if isinstance(like, float):
-        return is_number(found)
-    return (
-        found is None or is_number(found) or isinstance(found, str) or (isinstance(found, Tensor) and not found.dim())
-    )
+    match like:
+        case Tensor():
+            same = isinstance(found, Tensor) and found.shape == like.shape
+            # a step may be counted in any precision
+            return same and (found.dtype == like.dtype or (like.dim() == 0 and found.is_floating_point()))
+        case Mapping():
+            return isinstance(found, Mapping)
+        case list() | tuple():
+            return isinstance(found, (list, tuple)) and (like == [] or len(found) == len(like))
+        case bool() | str():
+            return type(found) is type(like)
+        case int():
+            return is_number(found) and isinstance(found, int) and found >= 0
+        case float():
+            return is_number(found)
+    # filled in the course of a training
+    return is_number(found) or isinstance(found, (str, NoneType)) or (isinstance(found, Tensor) and not found.dim())
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of {value.dtype} and shape {list(value.shape)}"
     if isinstance(value, (list, tuple)):
-        return "a list" if value == [] else f"a list of {len(value)}"
-    return repr(value) if isinstance(value, (int, float, str)) or value is None else f"a {type(value).__name__}"
+        return f"a list of {len(value)}"
+    return "a dict" if isinstance(value, Mapping) else repr(value)
 
 
 def _check_progress(last: Checkpoint) -> None:
@@ -183,36 +171,28 @@ def _check_progress(last: Checkpoint) -> None:
     progress = last.content["loops"]["fit_loop"]["epoch_loop.automatic_optimization.optim_progress"]
     steps = progress["optimizer"]["step"]["total"]["completed"]
     if steps != last.step:
-        raise _Wrong(f"global_step is {last.step} after {steps} steps")
-    for number, row in enumerate(last.rows):
-        _compare(f"row {number} of the table", row, dict.fromkeys(_COLUMNS, 0.0))
+        raise ValueError(f"global_step is {last.step} after {steps} steps")
+    _compare("table", last.rows, [dict.fromkeys(_COLUMNS, 0.0)] * len(last.rows))
     epochs = [row["epoch"] for row in last.rows]
     if epochs not in (list(range(last.epoch)), list(range(last.epoch + 1))):
-        raise _Wrong(f"its table has the epochs {epochs} in epoch {last.epoch}")
+        raise ValueError(f"its table has the epochs {epochs} in epoch {last.epoch}")
 
 
 def _check_best(folder: Path, last: Checkpoint, trainer: L.Trainer) -> None:
-    """Test that the best checkpoint is of the same history as the last one, and the best that it knows."""
-    watching = [callback.state_key for callback in best_checkpoints(trainer)]
-    scores = [last.content["callbacks"][key]["best_model_score"] for key in watching]
-    if all(score is None for score in scores):
+    """Test that the best checkpoint is of the same history as the last one, and of its best epoch."""
+    if not last.rows:
         return
     problem = "it is not there"
     if (folder / BEST).is_file():
-        best = open_checkpoint(folder / BEST)
-        try:
-            mine, other = last.rows, best.rows
-            known = [best.content["callbacks"][key]["best_model_score"] for key in watching]
-            # a kill may come between the two files of an epoch
-            common = min(len(mine), len(other))
-            if len(other) > len(mine) + 1 or json.dumps(mine[:common]) != json.dumps(other[:common]):
-                problem = "it has another history"
-            elif len(other) >= len(mine) or all(map(torch.equal, scores, known)):
-                return
-            else:
-                problem = "a better epoch came later"
-        except (KeyError, TypeError) as error:
-            problem = f"{error} is missing or wrong"
+        mine, other = last.rows, open_checkpoint(folder / BEST).rows
+        # a kill may come between the two files of an epoch
+        common = min(len(mine), len(other))
+        if len(other) > len(mine) + 1 or json.dumps(mine[:common]) != json.dumps(other[:common]):
+            problem = "it has another history"
+        elif len(other) < len(mine) and best_epoch(mine, trainer) != len(other) - 1:
+            problem = "a better epoch came later"
+        else:
+            return
     raise UserError(
         f"{folder / BEST} must be the best epoch of the run that {LAST.name} belongs to, but {problem}: put the run's "
         "own back, or start a new run"

@@ -33,14 +33,15 @@ from rnn_imdb.model.embedding import frequent_pairs
 from rnn_imdb.training import environment
 from rnn_imdb.training.announce import announcement, next_steps, scores
 from rnn_imdb.training.board import Charts, log_best
-from rnn_imdb.training.checkpoint import Checkpoint, CheckpointContent, make_content, open_checkpoint
+from rnn_imdb.training.checkpoint import Checkpoint, open_checkpoint
 from rnn_imdb.training.environment import machine, versions
 from rnn_imdb.training.epoch_seed import EpochSeed
 from rnn_imdb.training.lean import keep_rows, written_at_the_end
 from rnn_imdb.training.outcome import finished
 from rnn_imdb.training.progress import EpochTable
 from rnn_imdb.training.resume import read_config
-from rnn_imdb.training.resume_check import check_last, digest_of_reviews, open_last
+from rnn_imdb.training.resume_check import check_last, open_last
+from rnn_imdb.training.saving import Saving, content_of
 from rnn_imdb.training.trainer import build_data, build_module, build_trainer, parameter_dtype, refusals
 
 
@@ -97,14 +98,12 @@ def _train(config: DictConfig, folder: Path, work: Path, callbacks: Sequence[L.C
     environment.start(config.seed)
     data = build_data(config.data, seed=config.seed)
     data.setup()
-    training = data.split("train")
     module = build_module(config, len(data.vocabulary))
-    module.classifier.pairs = frequent_pairs(training.tokens, config.model.bigrams)
-    content = make_content(config, data.vocabulary, module.classifier.pairs, training, digest_of_reviews(data))
-
+    module.classifier.pairs = frequent_pairs(data.split("train").tokens, config.model.bigrams)
     source = _source(config, folder, work)
     last = open_last(source) if source else None
-    table = EpochTable()
+    table = EpochTable(last.rows if last else ())
+    module.content = content_of(config, data, module.classifier) | {"rows": table.rows}
     trainer = build_trainer(
         config,
         folder,
@@ -113,7 +112,7 @@ def _train(config: DictConfig, folder: Path, work: Path, callbacks: Sequence[L.C
             EpochSeed(config.seed),
             Charts(),
             table,
-            CheckpointContent(content, None if source else work / LAST),
+            Saving(None if source else work / LAST),
             *callbacks,
         ],
         checkpoints=work / LAST.parent,

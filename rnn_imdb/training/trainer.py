@@ -16,7 +16,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import callbacks as lightning_callbacks
 from lightning.pytorch.callbacks import DeviceStatsMonitor, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch.utils.tensorboard import SummaryWriter
 
 from rnn_imdb.common.errors import UserError
@@ -26,11 +26,11 @@ from rnn_imdb.config.lightning_options import CALLBACKS
 from rnn_imdb.config.names import FIGURES
 from rnn_imdb.data.module import IMDBDataModule
 from rnn_imdb.data.text import Vocabulary
-from rnn_imdb.model.classifier import Classifier
 from rnn_imdb.training import lean
-from rnn_imdb.training.checkpoint import AtomicCheckpointIO, build_classifier
+from rnn_imdb.training.checkpoint import build_classifier
 from rnn_imdb.training.module import SentimentModule
 from rnn_imdb.training.progress import Bars
+from rnn_imdb.training.saving import AtomicCheckpointIO
 
 
 def build_data(data: Mapping[str, Any], *, seed: int = 0, vocabulary: Vocabulary | None = None) -> IMDBDataModule:
@@ -40,15 +40,7 @@ def build_data(data: Mapping[str, Any], *, seed: int = 0, vocabulary: Vocabulary
 
 def build_module(config: Mapping[str, Any], vocabulary_size: int) -> SentimentModule:
     """The Lightning module of the groups ``model`` and ``optimizer``."""
-    return with_optimizer(build_classifier(config, vocabulary_size), config["optimizer"])
-
-
-def with_optimizer(classifier: Classifier, optimizer: Mapping[str, Any]) -> SentimentModule:
-    """The Lightning module of a classifier and the group ``optimizer``."""
-    # a checkpoint holds plain lists
-    options: Any = OmegaConf.to_container(OmegaConf.create(dict(optimizer)))
-    options |= options.pop("options", {})
-    return SentimentModule(classifier, optimizer=options.pop("name"), **options)
+    return SentimentModule.with_group(build_classifier(config, vocabulary_size), config["optimizer"])
 
 
 # what Lightning raises where it refuses its arguments, and Hydra where a class does
@@ -193,7 +185,7 @@ def build_trainer(
         if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
             callback.dirpath = str((checkpoints or folder / BEST.parent).absolute())
     with refusals(*REFUSALS):
-        trainer = L.Trainer(
+        trainer = lean.make_trainer(
             **arguments,
             logger=loggers,
             plugins=[AtomicCheckpointIO(), *slurm()],
@@ -204,9 +196,6 @@ def build_trainer(
             use_distributed_sampler=False,
         )
     check_processes(trainer)
-    lean.ignore_signals(trainer)
-    for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue] Lightning lists them there
-        lean.leave_out_empty_hooks(callback)
     return trainer
 
 

@@ -12,7 +12,6 @@ from rnn_imdb.benchmarks.jax_program import make_step
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.model.rnn import ReviewClassifier
 from rnn_imdb.training import environment
-from rnn_imdb.training import trainer as build
 from rnn_imdb.training.module import SentimentModule, mean_loss
 from rnn_imdb.training.optimizers import RMSprop
 
@@ -49,12 +48,13 @@ def test_every_contender_has_the_optimizer_and_the_words_asked_for(
     small_overrides: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[SentimentModule] = []
+    with_group = SentimentModule.with_group
 
     def kept(*arguments: Any) -> SentimentModule:
-        trained.append(build.with_optimizer(*arguments))
+        trained.append(with_group(*arguments))
         return trained[-1]
 
-    monkeypatch.setattr(epochs, "with_optimizer", kept)
+    monkeypatch.setattr(SentimentModule, "with_group", kept)
     config = compose(
         "benchmark",
         *small_overrides,

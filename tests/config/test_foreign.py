@@ -26,9 +26,9 @@ from rnn_imdb.config.identity import options
 from rnn_imdb.config.lightning_options import CALLBACKS
 from rnn_imdb.sweeps import command_line, job
 from rnn_imdb.training import resume
-from rnn_imdb.training.checkpoint import _moved
 from rnn_imdb.training.evaluation import evaluate
 from rnn_imdb.training.run import train
+from rnn_imdb.training.saving import _moved
 
 CHECKPOINT = "lightning.pytorch.callbacks.ModelCheckpoint"
 MONITOR = {"_target_": "lightning.pytorch.callbacks.LearningRateMonitor"}

@@ -10,19 +10,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as L
 import pytest
 import torch
 from conftest import REVIEWS_PER_CLASS, compose, forget_later_options
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import BEST, LAST
 from rnn_imdb.data.archive import AclImdbReviews
+from rnn_imdb.data.module import IMDBDataModule
 from rnn_imdb.data.sources import EmbeddedReviews
 from rnn_imdb.insight.prediction import predict
 from rnn_imdb.model.embedding import frequent_pairs
-from rnn_imdb.training import checkpoint, resume
+from rnn_imdb.model.rnn import ReviewClassifier
+from rnn_imdb.training import checkpoint, environment, resume
 from rnn_imdb.training.checkpoint import open_checkpoint, read_checkpoint
 from rnn_imdb.training.evaluation import evaluate
+from rnn_imdb.training.module import SentimentModule
 from rnn_imdb.training.run import train
 from rnn_imdb.training.trainer import build_data
 
@@ -144,6 +149,44 @@ def test_checkpoint_of_an_earlier_version_opens(trained: Path, tmp_path: Path) -
     assert scored["test/loss"] == metrics_of(trained)["test/loss"]
 
 
+@pytest.mark.parametrize("weights_only", [False, True])
+def test_checkpoint_of_ones_own_trainer_opens(
+    small_data: dict[str, Any], small_archive: Path, tmp_path: Path, weights_only: bool
+) -> None:
+    environment.start(0)
+    data = IMDBDataModule(**small_data)
+    kept = ModelCheckpoint(tmp_path, "own", save_weights_only=weights_only)
+    quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    trainer = L.Trainer(max_epochs=3, callbacks=[kept], accelerator="cpu", **quiet)
+    with pytest.raises(UserError, match=r"a vector for each of the 68 words of its data, got 10,000: give vocabulary_"):
+        trainer.fit(SentimentModule(ReviewClassifier()), data)
+    classifier = ReviewClassifier(vocabulary_size=68, state_dim=9, readout="mean", bigrams=7)
+    module = SentimentModule(classifier, learning_rate=0.03, optimizer="adam")
+    trainer.fit(module, data)
+    trainer.test(module, data, verbose=False)
+    figures = {name: value.item() for name, value in trainer.callback_metrics.items()}
+    assert figures["test/accuracy"] > 0.7
+    path = tmp_path / "own.ckpt"
+    assert evaluate(path, output=str(tmp_path / "m.json")) == figures
+    # what Lightning's users expect of a module: probabilities, and the weights of a file
+    outputs = trainer.predict(module, data.test_dataloader())
+    tokens = next(iter(data.test_dataloader()))[0]
+    loaded = SentimentModule.load_from_checkpoint(path, learning_rate=0.5)
+    assert (loaded.optimizer, loaded.learning_rate, loaded.training) == ("adam", 0.5, True)
+    assert torch.equal(torch.cat(outputs)[: len(tokens)], loaded(tokens).sigmoid())  # pyright: ignore
+    assert torch.equal(loaded.predict_step(tokens, 0), loaded(tokens).sigmoid())
+    text = AclImdbReviews(small_archive, REVIEWS_PER_CLASS).read()[0].text
+    (found,) = predict(open_checkpoint(path), [text])
+    assert found.known_words > 5
+
+
+def test_module_of_a_run_is_loaded_as_lightnings_users_do(trained: Path) -> None:
+    module, opened = SentimentModule.load_from_checkpoint(trained), open_checkpoint(trained)
+    assert all(torch.equal(value, opened.weights[name]) for name, value in module.classifier.state_dict().items())
+    assert module.learning_rate == 0.01
+    assert module.configure_optimizers().param_groups[0]["alpha"] == 0.9  # pyright: ignore
+
+
 def test_pairs_of_words_are_kept(small_overrides: list[str], tmp_path: Path) -> None:
     config = compose("train", *small_overrides, "model.bigrams=12")
     metrics = train(config, tmp_path)
@@ -201,8 +244,8 @@ def test_damaged_and_foreign_checkpoints_are_refused(trained: Path, tmp_path: Pa
     for missing in own:
         content["rnn_imdb"] = {name: value for name, value in own.items() if name != missing}
         torch.save(content, tmp_path / "missing.ckpt")
-        # a model without pairs of words needs none, and only what trains on asks for the last two
-        if missing not in ("versions", "pairs", "reviews", "stopped"):
+        # a model without pairs of words needs none, and others are asked for by what trains on, or by one source
+        if missing not in ("versions", "pairs", "reviews", "stopped", "rows", "training_texts"):
             with pytest.raises(UserError, match=f"must be a checkpoint of rnn_imdb, but '{missing}' is missing"):
                 open_checkpoint(tmp_path / "missing.ckpt")
     content["rnn_imdb"] = own

@@ -73,14 +73,14 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "patience": (lambda c: callback(c, "EarlyStopping").update(wait_count="1"), "wait_count is '1', where 0 belongs"),
     "score": (lambda c: callback(c, "EarlyStopping").pop("best_score"), "has no best_score"),
-    "rows": (lambda c: callback(c, "EpochTable").update(rows=3), r"rows is 3, where a list belongs"),
-    "row": (lambda c: callback(c, "EpochTable")["rows"][0].pop("seconds"), "row 0 of the table has no seconds"),
-    "row twice": (lambda c: callback(c, "EpochTable")["rows"].reverse(), r"table has the epochs \[1, 0\] in epoch 1"),
-    "rows lost": (lambda c: callback(c, "EpochTable")["rows"].clear(), r"its table has the epochs \[\] in epoch 1"),
+    "rows": (lambda c: c["rnn_imdb"].update(rows=3), r"its table has the epochs \[\] in epoch 1"),
+    "row": (lambda c: c["rnn_imdb"]["rows"][0].pop("seconds"), r"table\.0 has no seconds"),
+    "row twice": (lambda c: c["rnn_imdb"]["rows"].reverse(), r"table has the epochs \[1, 0\] in epoch 1"),
+    "rows lost": (lambda c: c["rnn_imdb"]["rows"].clear(), r"its table has the epochs \[\] in epoch 1"),
     "no optimizer": (lambda c: c.pop("optimizer_states"), "optimizer_states is None, where a list of 1 belongs"),
     "empty optimizer": (
         lambda c: c.update(optimizer_states=[]),
-        "optimizer_states is a list, where a list of 1 belongs",
+        "optimizer_states is a list of 0, where a list of 1 belongs",
     ),
     "optimizer of no weight": (lambda c: c["optimizer_states"][0]["state"].clear(), "state has no 0"),
     "one mean square": (
@@ -121,7 +121,7 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda c: c.update({"pytorch-lightning_version": "99.1"}),
         "Lightning 99.1 wrote it, and .* is installed",
     ),
-    "no Lightning": (lambda c: c.pop("pytorch-lightning_version"), "None is no version of Lightning"),
+    "no Lightning": (lambda c: c.pop("pytorch-lightning_version"), "Invalid version: .None."),
 }
 
 
@@ -161,8 +161,7 @@ def test_best_checkpoint_is_of_the_same_history(cut: Path, small_overrides: list
     # the run's own, of an epoch that is no longer the best
     (cut / BEST).write_bytes(best)
     older = torch.load(cut / BEST, weights_only=True)
-    callback(older, "EpochTable")["rows"].pop()
-    callback(older, "ModelCheckpoint{'monitor': 'validation/loss'")["best_model_score"] += 1
+    older["rnn_imdb"]["rows"].pop()
     torch.save(older, cut / BEST)
     refused(cut, "but a better epoch came later")
 

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import BEST, LAST
 from rnn_imdb.config.compose import conf_folder
-from rnn_imdb.data.module import BatchSampler, ReviewDataset
+from rnn_imdb.data.module import BatchSampler, IMDBDataModule, ReviewDataset
 from rnn_imdb.data.splits import SPLITS
 from rnn_imdb.model.rnn import ReviewClassifier
 from rnn_imdb.sweeps.results import read_jobs, write_csv
@@ -75,7 +75,7 @@ def test_run_learns_and_leaves_its_folder(run: Train, tmp_path: Path, capsys: py
 
 def test_best_checkpoint_is_the_one_with_the_lowest_validation_loss(run: Train, tmp_path: Path) -> None:
     metrics = run("optimizer.learning_rate=0.03", "trainer.max_epochs=5", "callbacks.early_stopping.patience=5")
-    rows = torch.load(tmp_path / "run" / LAST, weights_only=True)["callbacks"]["EpochTable"]["rows"]
+    rows = torch.load(tmp_path / "run" / LAST, weights_only=True)["rnn_imdb"]["rows"]
     losses = [row["validation/loss"] for row in rows]
     assert len(losses) == 5
     assert losses[metrics["best_epoch"] - 1] == min(losses) == metrics["validation/loss"]
@@ -238,6 +238,19 @@ def test_options_that_an_optimizer_refuses_are_a_clear_error() -> None:
     assert caught.value.exit_code == 2
 
 
+def test_constructors_have_the_defaults_of_the_recipe() -> None:
+    built = build_module(compose("train"), 10_000)
+    plain = SentimentModule(ReviewClassifier())
+    optimizers: list[Any] = [module.configure_optimizers() for module in (built, plain)]
+    groups = [{k: v for k, v in each.param_groups[0].items() if k != "params"} for each in optimizers]
+    assert groups[0] == groups[1]
+    assert plain.classifier.describe() == built.classifier.describe()
+    data = (build_data(compose("train").data), IMDBDataModule())
+    for name in ("encoding", "batch_size", "evaluation_batch_size", "first_words", "last_words"):
+        assert getattr(data[0], name) == getattr(data[1], name), name
+    assert type(data[0].source) is type(data[1].source)
+
+
 def test_fast_dev_run_keeps_nothing(run: Train, tmp_path: Path) -> None:
     assert run("trainer.fast_dev_run=true") == {}
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [".lock", "config.yaml", "versions.json"]
@@ -334,7 +347,8 @@ def test_callbacks_keep_the_hooks_that_they_fill(small_overrides: list[str], tmp
     environment.start(0)
     config = compose("train", *small_overrides, "trainer.max_epochs=1", "trainer.limit_train_batches=1")
     trainer = build_trainer(config, tmp_path, [told, replaced])
-    trainer.fit(build_module(config, config.data.vocabulary_size), build_data(config.data))
+    data = build_data(config.data)
+    trainer.fit(build_module(config, len(data.vocabulary)), data)
     assert called == ["given", "filled"]
     assert told.on_before_backward is None
     assert told.on_validation_end is not None
