@@ -15,7 +15,7 @@ _OF_SCANS = ("batch_sizes", "state_dims", "time", "seconds")
 _OF_EPOCHS = ("data", "optimizer", "trainer", "callbacks", "logger", "repeats")
 # an epoch is whole, in one process, of single precision; and no contender has a schedule or another loss
 _OF_EVERY_EPOCH = ("trainer.accelerator", "trainer.log_every_n_steps", "trainer.enable_progress_bar")
-_OF_NO_EPOCH = [f"optimizer.{name}" for name in ("schedule", "label_smoothing", "target_replication", "recurrent_rate")]
+_OF_NO_EPOCH = ("optimizer.schedule", "optimizer.label_smoothing", "optimizer.target_replication")
 
 
 def refuse_without_effect(overrides: Sequence[str], *, epoch: bool) -> None:

@@ -143,7 +143,7 @@ def forget_later_options(saved: dict[str, Any]) -> None:
             ),
             *("word_dropout", "embedding_dropout", "head_dropout"),
         ),
-        "optimizer": ("schedule", "label_smoothing", "target_replication", "recurrent_rate"),
+        "optimizer": ("schedule", "label_smoothing", "target_replication"),
     }.items():
         for name in names:
             del saved[group][name]

@@ -28,7 +28,6 @@ EFFECTS = {
         "model.readout=last and model.bidirectional=false",
         lambda config: _OF_RNN.holds(config) and config.model.readout == "last" and not config.model.bidirectional,
     ),
-    "optimizer.recurrent_rate": _OF_RNN,
     "optimizer.nesterov": Rule("optimizer.momentum above 0", lambda config: config.optimizer.momentum > 0),
     "trainer.gradient_clip_algorithm": Rule(
         "trainer.gradient_clip_val", lambda config: config.trainer.gradient_clip_val is not None

@@ -2,7 +2,7 @@
 
 ENCODERS = ("rnn", "dense", "conv")
 ACTIVATIONS = ("tanh", "identity")
-INITIALIZERS = ("keras", "identity", "torch")
+INITIALIZERS = ("keras", "torch")
 READOUTS = ("last", "all", "mean", "max", "mean_max", "attention")
 SCANS = ("reference", "bptt", "cpu", "triton", "cudnn")
 OPTIMIZERS = ("rmsprop", "adam", "adamw", "sgd")

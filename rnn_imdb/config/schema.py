@@ -147,7 +147,6 @@ class OptimizerConfig:
     schedule: str = _part("constant", *names.SCHEDULES, earlier="constant")
     label_smoothing: float = _between(0.0, 0.5, earlier=0.0)
     target_replication: float = _between(0.0, 1.0, earlier=0.0)
-    recurrent_rate: float = _between(0.0, 1.0, earlier=1.0)
 
 
 @dataclass

@@ -71,18 +71,6 @@ class KerasInitializer:
             nn.init.zeros_(bias)
 
 
-class IdentityInitializer(KerasInitializer):
-    """Keras's defaults, but the identity for the recurrence, so that at first a state keeps all that it has read.
-
-    Le, Jaitly and Hinton, A Simple Way to Initialize Recurrent Networks of Rectified Linear Units (2015), here under
-    tanh.
-    """
-
-    def recurrence(self, recurrent_weight: Tensor, input_weight: Tensor, bias: Tensor | None) -> None:
-        super().recurrence(recurrent_weight, input_weight, bias)
-        nn.init.eye_(recurrent_weight)
-
-
 class TorchInitializer:
     """torch's defaults: embedding N(0, 1), layers U(±1/√fan_in), the recurrence U(±1/√H), biases like their weights.
 
@@ -102,8 +90,4 @@ class TorchInitializer:
                 nn.init.uniform_(part, -bound, bound)
 
 
-INITIALIZERS: dict[str, type[Initializer]] = {
-    "keras": KerasInitializer,
-    "identity": IdentityInitializer,
-    "torch": TorchInitializer,
-}
+INITIALIZERS: dict[str, type[Initializer]] = {"keras": KerasInitializer, "torch": TorchInitializer}

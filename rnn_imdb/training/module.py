@@ -109,8 +109,6 @@ class SentimentModule(L.LightningModule):
         target_replication: share λ of the loss (1 - λ) ℓ_T + λ mean_t ℓ_t that is trained on, where ℓ_t is the loss of
             the head applied to h_t, t goes over the words, and ℓ_T is what is decided by; for the readout ``last``
             alone. Lipton, Kale, Elkan and Wetzel, Learning to Diagnose with LSTM Recurrent Neural Networks (2016).
-        recurrent_rate: learning rate of the recurrence's A and b, as a multiple of that of the other weights. Jaeger,
-            The "echo state" approach (2001), has 0: A stays as it is drawn.
         optimizer_options: further arguments of the optimizer.
 
     >>> from rnn_imdb.model.rnn import ReviewClassifier
@@ -127,7 +125,6 @@ class SentimentModule(L.LightningModule):
         schedule: str = "constant",
         label_smoothing: float = 0.0,
         target_replication: float = 0.0,
-        recurrent_rate: float = 1.0,
         **optimizer_options: Any,
     ) -> None:
         super().__init__()
@@ -137,7 +134,6 @@ class SentimentModule(L.LightningModule):
         self.schedule = schedule
         self.label_smoothing = label_smoothing
         self.target_replication = target_replication
-        self.recurrent_rate = recurrent_rate
         self.optimizer_options = optimizer_options
         self.train_metrics = EpochMetrics("train")
         self.validation_metrics = EpochMetrics("validation")
@@ -284,7 +280,7 @@ class SentimentModule(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         kind = choose("optimizer.name", OPTIMIZERS, self.optimizer, torch.optim.Optimizer)
         try:
-            optimizer = kind(self._parameter_groups(), lr=self.learning_rate, **self.optimizer_options)
+            optimizer = kind(self.parameters(), lr=self.learning_rate, **self.optimizer_options)
         except (RuntimeError, TypeError, ValueError) as error:
             raise UserError(
                 f"the options of optimizer must be such that {kind.__name__} accepts them, but it says: {error}",
@@ -295,12 +291,3 @@ class SentimentModule(L.LightningModule):
         factor, steps = choose("optimizer.schedule", SCHEDULES, self.schedule), self.trainer.estimated_stepping_batches
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step / steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def _parameter_groups(self) -> Any:
-        """All parameters, or where the recurrence has a learning rate of its own, its A and b apart from the rest."""
-        if self.recurrent_rate == 1:
-            return self.parameters()
-        groups: list[list[Tensor]] = [[], []]
-        for name, parameter in self.named_parameters():
-            groups["cell." in name].append(parameter)
-        return [{"params": groups[0]}, {"params": groups[1], "lr": self.recurrent_rate * self.learning_rate}]

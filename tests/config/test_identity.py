@@ -55,7 +55,7 @@ def test_a_run_of_an_earlier_version_stays_the_same() -> None:
     later += ["model.init=torch", "model.spectral_radius=1", "model.bidirectional=true"]
     later += ["model.recurrent=false", "model.bigrams=9", "model.word_dropout=0.1", "model.embedding_dropout=0.1"]
     later += ["model.head_dropout=0.1", "optimizer.schedule=linear", "optimizer.label_smoothing=0.1"]
-    later += ["optimizer.target_replication=0.1", "optimizer.recurrent_rate=0.1"]
+    later += ["optimizer.target_replication=0.1"]
     assert len({digest_of(), *map(digest_of, later)}) == len(later) + 1
     assert digest_of("model.encoder=conv") != digest_of("model.encoder=conv", "model.kernel_size=3")
 

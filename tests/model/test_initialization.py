@@ -98,18 +98,8 @@ def test_spectral_radius_is_what_was_asked_for(init: str, radius: float, state_d
     torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio))
 
 
-def test_the_identity_keeps_what_was_read() -> None:
-    torch.manual_seed(1)
-    cell = TanhCell(5, 7, init="identity", spectral_radius=0.9)
-    assert torch.equal(cell.recurrent_weight, 0.9 * torch.eye(7))
-    torch.manual_seed(1)
-    drawn = TanhCell(5, 7)
-    assert torch.equal(cell.input_weight, drawn.input_weight)
-    assert not torch.equal(cell.recurrent_weight, drawn.recurrent_weight)
-
-
 def test_unknown_names_are_refused() -> None:
-    with pytest.raises(ValueError, match="init must be one of keras, identity, torch, got 'zeros'"):
+    with pytest.raises(ValueError, match="init must be one of keras, torch, got 'zeros'"):
         TanhCell(3, 3, init="zeros")
     with pytest.raises(ValueError, match="activation must be one of tanh, identity, got 'relu'"):
         ReviewClassifier(activation="relu")

@@ -1,7 +1,6 @@
 """The learning rate over a run, smoothed labels, and averaged weights; interrupted runs go on with each."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -118,22 +117,6 @@ def test_target_replication_trains_on_what_the_head_says_after_each_word() -> No
     each = F.binary_cross_entropy_with_logits(after, labels[:, None].expand(3, 6), reduction="none")
     torch.testing.assert_close(losses[1.0], (each[0, 2:].mean() + each[1].mean()) / 3)
     torch.testing.assert_close(losses[0.25], 0.75 * losses[0.0] + 0.25 * losses[1.0])
-
-
-@pytest.mark.parametrize("schedule", ["constant", "linear"])
-def test_the_recurrence_has_a_learning_rate_of_its_own(schedule: str) -> None:
-    classifier = ReviewClassifier(state_dim=4, embedding_dim=3, bidirectional=True)
-    module = SentimentModule(classifier, schedule=schedule, learning_rate=0.01, recurrent_rate=0.1)
-    module._trainer = type("Alone", (), {"estimated_stepping_batches": 4})()  # pyright: ignore[reportAttributeAccessIssue]
-    found: Any = module.configure_optimizers()
-    others, recurrence = (found if schedule == "constant" else found["optimizer"]).param_groups
-    names = {id(parameter): name for name, parameter in classifier.named_parameters()}
-    assert {names[id(parameter)] for parameter in recurrence["params"]} == {
-        f"{cell}.{name}" for cell in ("cell", "backward_cell") for name in "Ab"
-    }
-    assert {names[id(parameter)] for parameter in others["params"]} == {"embedding.weight", "head.weight", "head.bias"}
-    assert recurrence["lr"] == pytest.approx(others["lr"] / 10)
-    assert others["lr"] == 0.01
 
 
 DROPPING = ["model.word_dropout=0.2", "model.embedding_dropout=0.3", "model.head_dropout=0.4"]
