@@ -8,7 +8,9 @@ from pathlib import Path
 
 from rnn_imdb.common.console import as_command, waiting
 from rnn_imdb.common.errors import UserError
+from rnn_imdb.common.files import write_atomically
 from rnn_imdb.common.runs import find_checkpoint
+from rnn_imdb.data.tables import Table
 from rnn_imdb.insight.inputs import check_picture, read_texts, refuse_paths
 
 
@@ -22,7 +24,8 @@ def _parser() -> argparse.ArgumentParser:
         "  python -m rnn_imdb.predict RUN --sample 3\n"
         "  python -m rnn_imdb.predict RUN/checkpoints/last.ckpt --json < review.txt\n"
         "  python -m rnn_imdb.predict RUN --explain 'A dull, predictable film.'\n"
-        "  python -m rnn_imdb.predict RUN --plot review.png --file review.txt",
+        "  python -m rnn_imdb.predict RUN --plot review.png --file review.txt\n"
+        "  python -m rnn_imdb.predict RUN --file reviews.csv --output judged.csv",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -32,8 +35,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("text", nargs="*", help="a review; without any, and without --file, standard input is one")
     parser.add_argument(
-        "--file", action="append", default=[], metavar="F", help="a file that is one review; repeatable"
+        "--file", action="append", default=[], metavar="F", help="a file that is one review; or one table of them"
     )
+    parser.add_argument("--column", metavar="NAME", help="where a table has its texts; default: review, text, ...")
+    parser.add_argument("--output", type=Path, metavar="F", help="a new file for the table with the answers")
     parser.add_argument(
         "--sample", type=int, metavar="N", help="N test reviews of the run's data, with their true class"
     )
@@ -68,10 +73,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     if given.plot:
         check_picture(given.plot, given.sample or len(given.text) + len(given.file))
+    if given.output and (given.output.exists() or not given.output.parent.is_dir()):
+        raise UserError(f"--output must be a new file in a folder, got {given.output}: name another", exit_code=2)
     # torch takes seconds to import, and a mistyped path should not wait for it
     path = find_checkpoint(given.checkpoint)
     with waiting("importing torch"):
-        from rnn_imdb.insight.prediction import describe, load, sampled
+        from rnn_imdb.insight.prediction import complete, describe, load, sampled
 
     checkpoint = load(path, classes=given.classes)
     if given.interactive:
@@ -81,7 +88,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.sample:
         texts, labels, _ = zip(*sampled(checkpoint, given.sample, seed=given.seed, root=given.root), strict=True)
     else:
-        texts = read_texts(given.text, given.file)
+        texts = read_texts(given.text, given.file, given.column)
+    if isinstance(texts, Table) and not (given.json or given.explain or given.plot):
+        completed = complete(checkpoint, texts, given.column)
+        if given.output:
+            write_atomically(given.output, completed.encode())
+        print(f"wrote {given.output}" if given.output else completed, end="\n" if given.output else "")
+        return
+    if isinstance(texts, Table) or given.output:
+        raise UserError(
+            "--output is about a table of reviews, and --json, --explain and --plot are about texts: give only those",
+            exit_code=2,
+        )
     shown = {"as_json": given.json, "explained": given.explain, "picture": given.plot, "labels": labels}
     print(describe(checkpoint, texts, **shown))
 

@@ -37,27 +37,29 @@ _END = r"\r\n|\r|\n"
 
 
 def read_text(path: Path) -> str:
-    """The text of a file of reviews, which may be compressed by gzip. Raises as :func:`decode`, or if unreadable."""
+    """The text of a file of reviews. Raises as :func:`decode`, or if it cannot be opened."""
     try:
         with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-        if content.startswith(b"\x1f\x8b"):
-            with gzip.open(io.BytesIO(content)) as file:
-                content = file.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
-            raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"a file of reviews must be readable, got {path} ({reason}): mend it", exit_code=2) from error
-    return decode(content, str(path))
+            return decode(file.read(MOST_BYTES + 1), str(path))
+    except OSError as error:
+        rule = f"a file of reviews must be readable, got {path} ({error.strerror})"
+        raise UserError(f"{rule}: correct the path or its permissions", exit_code=2) from error
 
 
 def decode(content: bytes, name: str) -> str:
-    """The text in the ``content`` of a file: UTF-8, or what its byte order mark says.
+    """The text in the ``content`` of a file, plain or compressed by gzip: UTF-8, or what its byte order mark says.
 
     Raises:
         UserError: it is no text.
     """
+    try:
+        if content.startswith(b"\x1f\x8b"):
+            with gzip.open(io.BytesIO(content)) as file:
+                content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise ValueError(f"has more than {MOST_BYTES:,} bytes")
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise UserError(f"a file of reviews must be whole, but {name} {error}: get it again, or divide it") from error
     encoding = next((encoding for mark, encoding in BYTE_ORDER_MARKS.items() if content.startswith(mark)), "utf-8")
     try:
         text = content.decode(encoding)

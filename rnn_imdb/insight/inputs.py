@@ -1,71 +1,50 @@
 """What ``predict`` is given: texts, files that hold one, and the name of a picture. Imports nothing heavy."""
 
-import codecs
 import json
 import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rnn_imdb.common.errors import UserError
+from rnn_imdb.data.tables import LABELS, TEXTS, Table, decode, parse_table, read_text
 
 # some of those that matplotlib knows: the others need more programs, or are of no use
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
-# what begins a text and names its encoding; UTF-32's begins with UTF-16's
-BYTE_ORDER_MARKS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    **dict.fromkeys((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-32"),
-    **dict.fromkeys((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "utf-16"),
-}
-# columns by which a table of reviews is known
-_COLUMNS = {"review", "reviews", "text", "sentence", "comment", "sentiment", "label", "rating"}
 
 
-def read_texts(texts: Sequence[str], files: Sequence[str]) -> list[str]:
-    """The reviews in ``texts`` and ``files``, which must be readable; without any, standard input is one."""
+def read_texts(texts: Sequence[str], files: Sequence[str], column: str | None = None) -> list[str] | Table:
+    """The reviews in ``texts`` and ``files``, or the table that is the only file; without any, standard input is one.
+
+    Raises:
+        UserError: a file cannot be read, or there is something beside a table.
+    """
     # bytes of a command line that are no UTF-8 arrive as lone surrogates
     found = [text.encode("utf-8", errors="replace").decode() for text in texts]
-    found += [_read(path) for path in files]
-    return found or [_read("-")]
+    for path in files or ([] if texts else ["-"]):
+        name = "standard input" if path == "-" else path
+        text = decode(sys.stdin.buffer.read(), name) if path == "-" else read_text(Path(path))
+        if column is None and not _is_table(text, name):
+            found.append(text)
+        elif len(texts) + len(files) > 1:
+            raise UserError(f"a table of reviews must be given alone, got {name} beside others: leave those out")
+        else:
+            return parse_table(text, name)
+    return found
 
 
-def _read(path: str) -> str:
-    try:
-        content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"a file with a review must be readable, got {path} ({error.strerror})", exit_code=2) from error
-    return decode(content, "standard input" if path == "-" else path)
-
-
-def decode(content: bytes, name: str) -> str:
-    """The text of the file ``name``: UTF-8, or what its byte order mark says; a table of reviews is refused."""
-    encoding = next((encoding for mark, encoding in BYTE_ORDER_MARKS.items() if content.startswith(mark)), "utf-8")
-    try:
-        text = content.decode(encoding)
-        problem = "a NUL character" if "\0" in text else ""
-    except UnicodeDecodeError as error:
-        text, problem = "", f"bytes {content[error.start : error.end].hex()} at {error.start:,}"
-    if problem:
-        raise UserError(
-            f"a review must be text in UTF-8, or in UTF-16 with a byte order mark, but {name} has {problem}: unpack or "
-            "convert it first, as with iconv -f latin1 -t utf-8"
-        )
-    if _is_table(text):
-        raise UserError(f"a file must be one review, but {name} is a table of several: give each a file of its own")
-    return text
-
-
-def _is_table(text: str) -> bool:
-    """Whether ``text`` has a header of columns and rows below it, or an object of JSON a line."""
+def _is_table(text: str, name: str) -> bool:
+    """Whether ``text`` has a header of columns and rows below it; refuses an object of JSON a line."""
     first, _, rest = text.strip().partition("\n")
     names = {name.strip(" \t\r\"'").lower() for name in re.split(r"[,;\t]", first)}
-    if rest and len(names) > 1 and names & _COLUMNS:
+    if rest and len(names) > 1 and names & {*TEXTS, *LABELS}:
         return True
-    try:
-        return isinstance(json.loads(first), dict)
-    except (ValueError, RecursionError):
-        return False
+    with suppress(ValueError, RecursionError):
+        if isinstance(json.loads(first), dict):
+            raise UserError(f"a file must be a review or a table of them, but {name} is JSON: make a CSV of it")
+    return False
 
 
 def refuse_paths(texts: Sequence[str]) -> None:

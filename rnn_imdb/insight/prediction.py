@@ -1,5 +1,7 @@
 """What a checkpoint says about any text."""
 
+import csv
+import io
 import json
 import shutil
 import sys
@@ -11,6 +13,7 @@ from typing import Any, overload
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from rnn_imdb.common.console import one_line, shows_colours
 from rnn_imdb.common.errors import UserError, allow
@@ -18,12 +21,17 @@ from rnn_imdb.data.cache import Encoding, divide
 from rnn_imdb.data.reviews import Review
 from rnn_imdb.data.sources import make_source
 from rnn_imdb.data.splits import review_ids, text_ids
+from rnn_imdb.data.tables import TEXTS, Table
 from rnn_imdb.data.text import PAD_INDEX, tokenize, words_at
 from rnn_imdb.insight.explanation import Explanation, explain
 from rnn_imdb.insight.explanation_text import coloured_text, plain_text
 from rnn_imdb.insight.quality import CLASSES
+from rnn_imdb.model.classifier import Classifier
 from rnn_imdb.training.announce import chosen_scan
 from rnn_imdb.training.checkpoint import Checkpoint, data_settings, open_checkpoint, refuse_seen
+
+# the columns that a table gets
+ANSWERS = ("p_positive", "predicted")
 
 
 @dataclass(frozen=True)
@@ -81,36 +89,73 @@ def predict(checkpoint: Checkpoint, texts: Sequence[str], *, explained: bool = F
     >>> found.label, found.words
     ('positive', 4)
     """
-    classifier = checkpoint.classifier()
-    chosen_scan(classifier, torch.device("cpu"), torch.float32)
-    data, vocabulary = checkpoint.config["data"], checkpoint.vocabulary
-    cuts = (data["sequence_length"], data["padding"], data["truncation"])
+    classifier = _classifier(checkpoint)
     predictions = []
     for text in texts:
         words = tokenize(text)
         if not words:
             raise UserError(f"a text must have at least one word, got {one_line(text, 40)!r}: give a review to judge")
-        numbers = words_at(len(words), *cuts, first=data["first_words"], last=data["last_words"])
-        tokens = torch.tensor([PAD_INDEX, *vocabulary.encode(words)])[numbers]
-        with torch.inference_mode():
-            logit = classifier(tokens[None])
-        if not logit.isfinite():
-            raise UserError(
-                f"a model must give finite numbers, but {checkpoint.path} gives a logit of {logit.item()}: its "
-                "training diverged, or the file was changed; name another"
-            )
-        probability = logit.sigmoid().item()
+        numbers, tokens = _encoded(checkpoint, words)
+        (probability,) = _probabilities(checkpoint, classifier, tokens[None])
         predictions.append(
             Prediction(
                 label=CLASSES[probability > 0.5],
                 probability=probability,
                 words=len(words),
-                known_words=vocabulary.count_known(words),
+                known_words=checkpoint.vocabulary.count_known(words),
                 read_words=int(np.count_nonzero(numbers)),
                 explanation=explain(classifier, tokens, words, numbers) if explained else None,
             )
         )
     return predictions
+
+
+def _classifier(checkpoint: Checkpoint) -> Classifier:
+    classifier = checkpoint.classifier()
+    chosen_scan(classifier, torch.device("cpu"), torch.float32)
+    return classifier
+
+
+def _encoded(checkpoint: Checkpoint, words: list[str]) -> tuple[np.ndarray, torch.Tensor]:
+    """Which of the ``words`` is read at each step (T,), and the tokens (T,)."""
+    data = checkpoint.config["data"]
+    cuts = (data["sequence_length"], data["padding"], data["truncation"])
+    numbers = words_at(len(words), *cuts, first=data["first_words"], last=data["last_words"])
+    return numbers, torch.tensor([PAD_INDEX, *checkpoint.vocabulary.encode(words)])[numbers]
+
+
+def _probabilities(checkpoint: Checkpoint, classifier: Classifier, tokens: torch.Tensor) -> list[float]:
+    with torch.inference_mode():
+        logits = classifier(tokens)
+    if not logits.isfinite().all():
+        raise UserError(
+            f"a model must give finite numbers, but {checkpoint.path} gives a logit of "
+            f"{logits[~logits.isfinite()][0].item()}: its training diverged, or the file was changed; name another"
+        )
+    return logits.sigmoid().tolist()
+
+
+def complete(checkpoint: Checkpoint, table: Table, column: str | None = None) -> str:
+    """``table`` with two more columns, P(positive) and the class of each review; both are empty where it has no words.
+
+    Raises:
+        UserError: as of :func:`predict`, or it has no column of texts called ``column``, or those two already.
+    """
+    if taken := {*ANSWERS} & {*table.columns}:
+        raise UserError(f"{table.name} must have no column {min(taken)}, which is to be added: rename it")
+    position, classifier = table.position("--column", column, TEXTS), _classifier(checkpoint)
+    file = io.StringIO()
+    writer = csv.writer(file, delimiter=table.delimiter, lineterminator="\n")
+    writer.writerow([*table.columns, *ANSWERS])
+    with tqdm(total=len(table.rows), desc="predicting", unit="review", leave=False, disable=None) as bar:
+        for start in range(0, len(table.rows), 250):
+            rows = table.rows[start : start + 250]
+            words = [tokenize(row[position]) for row in rows]
+            tokens = torch.stack([_encoded(checkpoint, each)[1] for each in words])
+            for row, each, value in zip(rows, words, _probabilities(checkpoint, classifier, tokens), strict=True):
+                writer.writerow([*row, *((f"{value:.6f}", CLASSES[value > 0.5]) if each else ("", ""))])
+            bar.update(len(rows))
+    return file.getvalue()
 
 
 def sampled(checkpoint: Checkpoint, count: int, *, seed: int, root: str | None) -> list[Review]:

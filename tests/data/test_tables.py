@@ -101,7 +101,7 @@ TWO = "review,label\nA good film.,1\nA bad one.,0\n"
         (TWO.replace("bad", "b\0d"), {}, "line 3 of .* has a NUL character"),
         (TWO.encode("utf-16")[:-1], {}, "line 3 of .* has bytes 0a"),
         (b"PK\x03\x04" + bytes(99), {}, "line 1 of .* has a NUL character: unpack"),
-        (gzip.compress(TWO.encode() * 99)[:-20], {}, r"must be readable, got .*ended before.*: mend it"),
+        (gzip.compress(TWO.encode() * 99)[:-20], {}, "must be whole, but .*ended before.*: get it again"),
         ("review,label,split\nx,1,train\ny,0,extra\n", {}, "a split must be one of train, .*got 'extra' on line 3"),
     ],
 )  # fmt: skip

@@ -1,5 +1,6 @@
 """Texts judged by a checkpoint, from the command line, files and standard input; and what is no review."""
 
+import csv
 import gzip
 import io
 import json
@@ -16,7 +17,7 @@ import torch
 from rnn_imdb.common.errors import UserError
 from rnn_imdb.common.files import BEST
 from rnn_imdb.data.archive import AclImdbReviews
-from rnn_imdb.insight.inputs import decode
+from rnn_imdb.insight.inputs import _is_table
 from rnn_imdb.insight.prediction import predict, sampled
 from rnn_imdb.predict import main as predict_command
 from rnn_imdb.training.checkpoint import open_checkpoint
@@ -92,16 +93,15 @@ def test_predict_reads_files_and_standard_input(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (REVIEW.encode("latin-1", errors="replace"), "has bytes ef at 31: unpack or convert"),
+        (REVIEW.encode("latin-1", errors="replace"), "has bytes ef: unpack or convert"),
         (REVIEW.encode("utf-16")[2:], "must be text in UTF-8"),
         (REVIEW.encode("utf-16")[:-1], "must be text in UTF-8"),
-        (gzip.compress(REVIEW.encode()), "has bytes 8b at 1: unpack or convert"),
+        (gzip.compress(REVIEW.encode())[:-9], "must be whole"),
         (b"a\0b", "has a NUL character"),
-        (b'review,sentiment\r\n"brilliant",positive\r\n', "is a table of several"),
-        (b'\xef\xbb\xbf"Text"\tlabel\nbrilliant\t1\n', "is a table of several"),
-        (b'{"text": "brilliant"}\n{"text": "dull"}\n', "is a table of several"),
+        (b'{"text": "brilliant"}\n{"text": "dull"}\n', "is JSON: make a CSV of it"),
+        (b"review,id\nbrilliant,1,2\n", "every row must be whole, but that on line 2"),
     ],
-    ids=["latin-1", "no mark", "odd", "gzip", "NUL", "CSV", "TSV", "JSON"],
+    ids=["latin-1", "no mark", "odd", "gzip", "NUL", "JSON", "CSV"],
 )
 def test_file_that_is_no_review_is_not_judged(
     trained: Path, content: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
@@ -128,7 +128,52 @@ def test_review_that_looks_like_a_table_or_a_path_is_judged(trained: Path) -> No
         "/",
         "1",
     ):
-        assert decode(text.encode(), "-") == text
+        assert not _is_table(text, "-")
+
+
+ROWS = [["Id", "Review", "note"], ["07", REVIEW, ""], ["2", 'a "dull",\nboring film', "x;y"], ["3", " ", "NA"]]
+
+
+@pytest.mark.parametrize(("delimiter", "column"), [(",", None), ("\t", None), (";", "review"), (",", "note")])
+def test_table_gets_columns_of_answers_and_keeps_the_others(
+    trained: Path, delimiter: str, column: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, output = tmp_path / "reviews.csv", tmp_path / "judged.csv"
+    with file.open("w", encoding="utf-8-sig", newline="") as text:
+        csv.writer(text, delimiter=delimiter).writerows(ROWS)
+    before = file.read_bytes()
+    options = [str(trained), "--file", str(file), *(["--column", column] if column else [])]
+    predict_command(options)
+    printed = capsys.readouterr().out
+    found = list(csv.reader(io.StringIO(printed, newline=""), delimiter=delimiter))
+    assert [row[:3] for row in found] == ROWS
+    assert found[0][3:] == ["p_positive", "predicted"]
+    if column == "note":
+        assert [bool(row[4]) for row in found[1:]] == [False, True, True]
+    else:
+        judged = predict(open_checkpoint(trained), [row[1] for row in ROWS[1:3]])
+        assert found[1:] == [
+            *([*row, f"{each.probability:.6f}", each.label] for row, each in zip(ROWS[1:3], judged, strict=True)),
+            [*ROWS[3], "", ""],
+        ]
+    predict_command([*options, "--output", str(output)])
+    assert output.read_bytes().decode() == printed
+    for name in (file, output, tmp_path / "no" / "folder.csv"):
+        with pytest.raises(SystemExit, match="2"):
+            predict_command([*options, "--output", str(name)])
+        assert f"must be a new file in a folder, got {name}: name another" in capsys.readouterr().err
+    assert (file.read_bytes(), output.read_bytes().decode()) == (before, printed)
+    for more, message in (
+        (["dull"], "must be given alone"),
+        (["--json"], "--explain and --plot are about texts"),
+        (["--column", "body"], "one column of .* must be called body, got Id, Review, note"),
+    ):
+        with pytest.raises(SystemExit):
+            predict_command([*options, *more])
+        assert re.search(message, capsys.readouterr().err)
+    with pytest.raises(SystemExit):
+        predict_command([str(trained), "--file", str(output), *(["--column", column] if column else [])])
+    assert "must have no column p_positive, which is to be added: rename it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
