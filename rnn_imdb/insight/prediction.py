@@ -67,8 +67,8 @@ class OpenedModel(Checkpoint):
 def load(name: str | Path, *, classes: Sequence[str] = ()) -> OpenedModel:
     """The model of a checkpoint or run, as ``latest``; ``classes`` are those outside of the package that it may need.
 
-    >>> load("latest").predict("I loved it.").probability  # doctest: +SKIP
-    0.93
+    >>> load("RUN").predict("A wonderful film.").label
+    'positive'
 
     Raises:
         UserError: there is none, or it is no checkpoint of this project.
