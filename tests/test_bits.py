@@ -72,7 +72,7 @@ def test_every_readout_is_trained_to_the_same_bits(setting: tuple[str, str, str]
     found = digests(*setting)
     assert found == digests(*SETTINGS[0])
     # other versions of torch may draw or round otherwise
-    if torch.__version__.startswith("2.13."):
+    if torch.__version__.startswith(("2.13.", "2.15.")):
         assert found == DIGESTS
 
 
