@@ -10,6 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch.utils.tensorboard.summary import hparams
 from torch.utils.tensorboard.writer import SummaryWriter
 
+from rnn_imdb.config.identity import flat
+
 # training and validation in one chart
 CHARTS = {"curves": {name: ["Multiline", [f"^train/{name}$", f"^validation/{name}$"]] for name in ("loss", "accuracy")}}
 # options of a run that is no job of a sweep
@@ -33,11 +35,29 @@ def tensorboard_writers(trainer: L.Trainer) -> list[SummaryWriter]:
 
 
 class Charts(L.Callback):
-    """Lays out TensorBoard's tab Custom Scalars."""
+    """Lays out TensorBoard's tab Custom Scalars, and closes the loggers of a run that fails."""
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        close(trainer)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         for writer in tensorboard_writers(trainer):
             writer.add_custom_scalars(CHARTS)
+
+
+def log_configuration(trainer: L.Trainer, config: DictConfig) -> None:
+    """Give every logger the options by their dotted keys; TensorBoard has its line in HParams in the end."""
+    for logger in trainer.loggers:
+        if not isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(flat(OmegaConf.to_container(config, resolve=True)))
+
+
+def close(trainer: L.Trainer) -> None:
+    """End what a logger would go on with in the next run of this process, as Weights & Biases does."""
+    for logger in trainer.loggers:
+        logger.save()
+        if callable(finish := getattr(getattr(logger, "_experiment", None), "finish", None)):
+            finish()
 
 
 def log_best(trainer: L.Trainer, config: DictConfig, metrics: Mapping[str, Any], step: int) -> None:
@@ -58,8 +78,13 @@ def log_best(trainer: L.Trainer, config: DictConfig, metrics: Mapping[str, Any],
     if any(key.startswith("model") for key in keys):
         options["parameters"] = metrics["parameters"]
     figures = {f"best/{name.replace('/', '_')}": metrics[name] for name in FIGURES if name in metrics}
+    figures = {"best/epoch": metrics["best_epoch"], **figures}
+    for logger in trainer.loggers:
+        if not isinstance(logger, TensorBoardLogger):
+            logger.log_metrics(figures, step)
+    close(trainer)
     for writer in tensorboard_writers(trainer):
-        for name, value in {"best/epoch": metrics["best_epoch"], **figures}.items():
+        for name, value in figures.items():
             writer.add_scalar(name, value, step)
         _, start, end = hparams(options, {})
         for summary in (start, end):

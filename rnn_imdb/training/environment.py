@@ -8,9 +8,14 @@ import os
 import platform
 import random
 import re
+import shlex
+import subprocess
+import sys
 import warnings
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,6 +79,28 @@ def machine() -> dict[str, str]:
     """The system, its processor, the number of cores, and the instruction set of the C kernel."""
     kernel = native.instruction_set() or "none"
     return {"system": platform.platform(), "processor": processor(), "cores": str(os.cpu_count()), "kernel": kernel}
+
+
+def invocation() -> dict[str, Any]:
+    """The command line, what it changed, the number of threads and, in a checkout of the project, its commit."""
+    overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    return {
+        **{"command": shlex.join(sys.argv), "overrides": overrides},
+        **{"threads": torch.get_num_threads(), "commit": _commit()},
+    }
+
+
+@cache
+def _commit() -> str | None:
+    """The commit of the checkout that the package lies in, with ``-dirty`` where files differ; None without one."""
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip() or None
+    except FileNotFoundError:
+        return None
 
 
 def processor() -> str:

@@ -123,6 +123,10 @@ class _KeptRows(ExperimentWriter):
 
 
 def _is_kept(row: Mapping[str, Any], step: int) -> bool:
-    """Whether a row is whole, of a step before ``step``, and not the test's, which comes again."""
+    """Whether a row is whole, of a step before ``step``, and none of the end's, which comes again."""
     before = str(row.get("step")).isdecimal() and int(row["step"]) < step
-    return before and None not in row.values() and not any(row[name] for name in row if name.startswith("test/"))
+    return (
+        before
+        and None not in row.values()
+        and not any(row[name] for name in row if name.startswith(("test/", "best/")))
+    )

@@ -172,13 +172,9 @@ class SentimentModule(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         if stage == "fit" and not self.content:
-            arguments = {name: getattr(self, name) for name in ("learning_rate", "schedule", "label_smoothing")}
-            optimizer = {
-                "name": self.optimizer,
-                **arguments,
-                "options": self.optimizer_options,
-                **self.optimizer_options,
-            }
+            names = ("learning_rate", "schedule", "label_smoothing", "target_replication", "recurrent_rate")
+            optimizer = {"name": self.optimizer, **{name: getattr(self, name) for name in names}}
+            optimizer |= {"options": self.optimizer_options, **self.optimizer_options}
             data = getattr(self.trainer, "datamodule", None)
             self.content = content_with(self.classifier, optimizer, data)
 

@@ -32,9 +32,9 @@ from rnn_imdb.config.identity import short
 from rnn_imdb.model.embedding import frequent_pairs
 from rnn_imdb.training import environment
 from rnn_imdb.training.announce import announcement, next_steps, scores
-from rnn_imdb.training.board import Charts, log_best
+from rnn_imdb.training.board import Charts, log_best, log_configuration
 from rnn_imdb.training.checkpoint import Checkpoint, open_checkpoint
-from rnn_imdb.training.environment import machine, versions
+from rnn_imdb.training.environment import invocation, machine, versions
 from rnn_imdb.training.epoch_seed import EpochSeed
 from rnn_imdb.training.lean import keep_rows, written_at_the_end
 from rnn_imdb.training.outcome import finished
@@ -130,6 +130,7 @@ def _train(config: DictConfig, folder: Path, work: Path, callbacks: Sequence[L.C
         # nothing was changed before
         _write_start(config, work, short(data.source.fingerprint()), source)
         print(text, flush=True)
+        log_configuration(trainer, config)
 
     # a callback may lack what it needs
     with together(trainer), deferred(), refusals(MisconfigurationException, ModuleNotFoundError):
@@ -248,7 +249,7 @@ def _write_start(config: DictConfig, work: Path, found: str, source: Path | None
     """Write down what is run, where and on which reviews; and begin a longer run with the checkpoints of ``source``."""
     work.mkdir(exist_ok=True)
     _write_config(work, config)
-    text = json.dumps(versions() | machine() | {"reviews": found}, indent=2) + "\n"
+    text = json.dumps(versions() | machine() | invocation() | {"reviews": found}, indent=2) + "\n"
     write_atomically(work / VERSIONS, text.encode())
     if source is not None and source != work:
         _copy(source, work, BEST, LAST)

@@ -18,6 +18,7 @@ from conftest import compose, small_reviews, write_archive
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.loggers.logger import DummyLogger
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
@@ -61,7 +62,8 @@ def test_run_learns_and_leaves_its_folder(run: Train, tmp_path: Path, capsys: py
     assert json.loads((folder / "metrics.json").read_text()) == metrics
     versions = json.loads((folder / "versions.json").read_text())
     assert versions["torch"] == torch.__version__
-    assert {"rnn_imdb", "python", "processor", "cores", "kernel"} < set(versions)
+    assert {"rnn_imdb", "python", "processor", "cores", "kernel", "command", "commit"} < set(versions)
+    assert (versions["threads"], versions["overrides"]) == (torch.get_num_threads(), [])
     config = OmegaConf.load(folder / "config.yaml")
     assert (config.model.state_dim, config.optimizer.learning_rate, config.seed) == (32, 0.003, 0)
     assert (folder / BEST).is_file()
@@ -410,6 +412,38 @@ def test_training_loss_is_shown_at_every_nth_step_of_the_run(run: Train, tmp_pat
     run("trainer.max_epochs=2", "trainer.log_every_n_steps=3")
     events = EventAccumulator(str(tmp_path / "run")).Reload()
     assert [event.step for event in events.Scalars("train/loss_step")] == [2, 5]
+
+
+def test_every_logger_has_configuration_and_best_epoch_and_ends_with_its_run(
+    small_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = []
+
+    class Experiment:
+        def finish(self) -> None:
+            ended.append(True)
+
+    class Online(DummyLogger):
+        """Goes on in the next run of the process, unless its experiment is finished."""
+
+        def __init__(self, **_: Any) -> None:
+            self._experiment: Any = Experiment()  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    monkeypatch.setattr(environment, "Online", Online, raising=False)
+    both = ["logger=[tensorboard,csv]", "+logger.online._target_=rnn_imdb.training.environment.Online"]
+    config = compose("train", *small_overrides, *both, "trainer.max_epochs=2", "optimizer.learning_rate=0.02")
+    metrics = train(config, tmp_path / "run")
+    assert ended
+    hparams: Any = OmegaConf.load(tmp_path / "run" / "csv" / "hparams.yaml")
+    assert (hparams["model.state_dim"], hparams["optimizer.learning_rate"]) == (32, 0.02)
+    *_, last = csv.DictReader((tmp_path / "run" / "csv" / "metrics.csv").read_text().splitlines())
+    assert float(last["best/validation_loss"]) == pytest.approx(metrics["validation/loss"])
+    assert float(last["best/epoch"]) == metrics["best_epoch"]
+    assert EventAccumulator(str(tmp_path / "run")).Reload().Scalars("best/epoch")[0].value == metrics["best_epoch"]
+    ended.clear()
+    with pytest.raises(UserError):
+        train(compose("train", *small_overrides, *both, "trainer.limit_val_batches=0.01"), tmp_path / "failed")
+    assert ended
 
 
 def test_training_is_silent_but_for_its_own_lines(command: Any, small_overrides: list[str]) -> None:
