@@ -111,7 +111,7 @@ def parse_table(text: str, name: str) -> Table:
     """
     lines = re.finditer(rf"[^\r\n]*(?:{_END}|\Z)", text)
     first = re.search(r"[^\r\n]*\S[^\r\n]*", text)
-    delimiter = max(",\t;", key=first.group().count) if first else ","
+    delimiter = max(",\t;|", key=first.group().count) if first else ","
     csv.field_size_limit(MOST_BYTES)
     reader = csv.reader((line.group() for line in lines), delimiter=delimiter, strict=True)
     found: list[tuple[int, list[str]]] = []

@@ -3,21 +3,28 @@
 import csv
 import gzip
 import io
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from conftest import REVIEWS_PER_CLASS
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rnn_imdb.common.errors import UserError
+from rnn_imdb.common.files import BEST
+from rnn_imdb.data.archive import AclImdbReviews
 from rnn_imdb.data.cache import Encoding, divide
 from rnn_imdb.data.reviews import Review
 from rnn_imdb.data.sources import make_source
 from rnn_imdb.data.splits import text_ids
 from rnn_imdb.data.tables import TableReviews, parse_table
+from rnn_imdb.training.checkpoint import open_checkpoint
+from rnn_imdb.training.evaluation import evaluate
 
 GOOD, BAD = Review("A good film.", 1), Review("A bad one.", 0)
 
@@ -61,7 +68,7 @@ CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 
 
 @given(
-    rows=st.lists(st.lists(CELLS, min_size=3, max_size=3), min_size=1), delimiter=st.sampled_from(",\t;"),
+    rows=st.lists(st.lists(CELLS, min_size=3, max_size=3), min_size=1), delimiter=st.sampled_from(",\t;|"),
     end=st.sampled_from(["\n", "\r\n", "\r"]),
 )  # fmt: skip
 def test_what_csv_writes_is_read_back(rows: list[list[str]], delimiter: str, end: str) -> None:
@@ -168,3 +175,25 @@ def test_the_fingerprint_tells_other_reviews(tmp_path: Path) -> None:
         found.add(TableReviews(path, **options).fingerprint())
         assert TableReviews(path.rename(tmp_path / "moved.csv"), **options).fingerprint() in found
     assert len(found) == 4
+
+
+def test_checkpoint_is_scored_on_a_file_but_not_on_reviews_of_its_training(
+    trained: Path, small_archive: Path, places: None, tmp_path: Path
+) -> None:
+    official = AclImdbReviews(small_archive, REVIEWS_PER_CLASS).read()
+    rows = [(review.text, str(review.label)) for review in official if review.half == "test"]
+    settings = {"source": "csv", "root": str(table(tmp_path, [("review", "label"), *rows]).root)}
+    scored = evaluate(trained, split="all", data=settings)
+    expected = json.loads((trained / "metrics.json").read_text())
+    assert scored["all/accuracy"] == pytest.approx(expected["test/accuracy"])
+    # with other white space, as another's export may have it
+    reviews, parts = divide(AclImdbReviews(small_archive, REVIEWS_PER_CLASS), Encoding())
+    rows += [(reviews[i].text.replace(" ", " <br />\n"), str(reviews[i].label)) for i in parts["train"][:3]]
+    table(tmp_path, [("review", "label"), *rows])
+    with pytest.raises(UserError, match=r"all reviews must be none that .* was trained on 3 of these 83: choose other"):
+        evaluate(trained, split="all", data=settings)
+    # earlier versions wrote no texts
+    content = torch.load(trained / BEST, weights_only=True)
+    del content["rnn_imdb"]["training_texts"]
+    torch.save(content, tmp_path / "earlier.ckpt")
+    assert len(open_checkpoint(tmp_path / "earlier.ckpt").training_texts) == 0
