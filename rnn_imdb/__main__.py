@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "train a model, or with -m a sweep of them",
     "evaluate": "score a checkpoint on test reviews, or another split",
     "predict": "say whether reviews are positive, and why",
+    "export": "write a checkpoint's classifier for ONNX or torch.export",
     "report": "tables and plots of a sweep",
     "benchmark": "time the scan, or a training epoch, beside others",
     "cache": "list or remove what was encoded",

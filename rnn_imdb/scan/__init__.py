@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rnn_imdb.scan import fused
-from rnn_imdb.scan.backends import BACKENDS, Case, Unsupported, choose_backend
+from rnn_imdb.scan.backends import BACKENDS, EXPORTED, Case, Unsupported, choose_backend
 from rnn_imdb.scan.fused import dot, lookup, project_inputs
 
 __all__ = [
@@ -63,7 +63,8 @@ def tanh_scan(
     backend = choose_backend(backend, Case(projected.device, projected.dtype, H, mask is not None, linear))
     if backend == "cpu":
         return fused.scan(projected, weight, initial_state, mask, only_last=only_last)
-    states = BACKENDS[backend].scan(projected, weight, initial_state, mask, **({"linear": True} if linear else {}))
+    scan = EXPORTED.scan if backend == "exported" else BACKENDS[backend].scan
+    states = scan(projected, weight, initial_state, mask, **({"linear": True} if linear else {}))
     return states[:, -1:] if only_last else states
 
 
@@ -99,7 +100,7 @@ def scan_inputs(
     """
     table = inputs if embedding is None else embedding
     (B, T, *_), H, E = _sizes("inputs", inputs, 3 if embedding is None else 2), len(A), table.shape[-1]
-    shapes = {"embedding": (embedding, len(table), E), "inputs": (inputs, *inputs.shape), "mask": (mask, B, T)}
+    shapes = {"embedding": (embedding, table.shape[0], E), "inputs": (inputs, *inputs.shape), "mask": (mask, B, T)}
     _check(table, A=(A, H, H + E), bias=(bias, H), initial_state=(initial_state, B, H), **shapes)
     backend = choose_backend(backend, Case(table.device, table.dtype, H, mask is not None, linear))
     if embedding is not None and (backend != "cpu" or initial_state is not None):

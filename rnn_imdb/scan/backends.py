@@ -84,15 +84,19 @@ BACKENDS = {
     "bptt": Backend("rnn_imdb.scan.bptt", lambda _: None),
     "reference": Backend("rnn_imdb.scan.reference", _tanh_alone),
 }
+# in place of any of them where torch.export looks on
+EXPORTED = Backend("rnn_imdb.scan.exported", lambda _: None)
 
 
 def choose_backend(name: str, case: Case) -> str:
-    """``name``, or for ``auto`` the first backend without an objection.
+    """``name``, or for ``auto`` the first backend without an objection; ``exported`` while torch.export looks on.
 
     Raises:
         ValueError: there is no such backend.
         Unsupported: it has no code for ``case``.
     """
+    if torch.compiler.is_exporting():
+        return "exported"
     if name == "auto":
         # torch calls AMD's GPUs cuda, too
         device = case.device.type if torch.version.hip is None else case.device.type.replace("cuda", "rocm")
