@@ -283,7 +283,8 @@ def test_words_beside_the_values_are_those_of_the_tokens(
     weights = build_classifier(config, len(vocabulary)).state_dict()
     plain: Any = OmegaConf.to_container(config)
     nothing = torch.empty(0, dtype=torch.int64)
-    checkpoint = Checkpoint(Path("c.ckpt"), {}, plain, vocabulary, nothing, nothing.numpy(), 0, 1, weights)
+    ids = nothing.numpy()
+    checkpoint = Checkpoint(Path("c.ckpt"), {}, plain, vocabulary, nothing, ids, ids, 0, 1, weights)
     read: list[Tensor] = []
     forward = ReviewClassifier.forward
     monkeypatch.setattr(
