@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rnn_imdb.training.module import SentimentModule as SentimentModule
     from rnn_imdb.training.run import train as train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 _MODULES = {
     "compose": "config.compose",
     "evaluate": "training.evaluation",
