@@ -86,7 +86,7 @@ def test_every_option_of_evaluate_composes(path: Path) -> None:
 
 @pytest.mark.parametrize("path", HYDRA, ids=lambda path: path.stem)
 def test_every_launcher_and_sweeper_composes(path: Path) -> None:
-    assert composed("train", f"hydra/{path.parent.name}={path.stem}").sweep.name == "sweep"
+    assert composed("train", f"hydra/{path.parent.name}={path.stem}").sweep.name is None
 
 
 def test_every_file_is_composed_by_a_test() -> None:

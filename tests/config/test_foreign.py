@@ -211,7 +211,7 @@ def test_sweep_has_a_folders_name(tmp_path: Path, name: Any) -> None:
 
 @pytest.mark.parametrize("name", ["..", "", "a/b", "-m", "~x", "a\tb"])
 def test_name_of_a_sweep_on_the_command_line_is_a_folders(name: str) -> None:
-    with pytest.raises(UserError, match=r"sweep\.name must be a folder's name, without slashes"):
+    with pytest.raises(UserError, match=r"sweep\.name must be null, or a folder's name, without slashes"):
         compose("train", f'sweep.name="{name}"')
 
 
