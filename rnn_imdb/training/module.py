@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -172,8 +173,8 @@ class SentimentModule(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         if stage == "fit" and not self.content:
-            names = ("learning_rate", "schedule", "label_smoothing", "target_replication", "recurrent_rate")
-            optimizer = {"name": self.optimizer, **{name: getattr(self, name) for name in names}}
+            named = [name for name in signature(SentimentModule.__init__).parameters if name in vars(self)]
+            optimizer = {"name": self.optimizer, **{name: getattr(self, name) for name in named}}
             optimizer |= {"options": self.optimizer_options, **self.optimizer_options}
             data = getattr(self.trainer, "datamodule", None)
             self.content = content_with(self.classifier, optimizer, data)
