@@ -12,7 +12,7 @@ from test_package import readme_commands
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "experiments").glob("**/*.md"))]
 # run in their short form by test_experiments.py
-RUN = {f"experiments.{name}.study" for name in STUDIES} | {"experiments.best.search"}
+RUN = {f"experiments.{name}.study" for name in STUDIES} | {"experiments.best.search", "experiments.last_state.search"}
 # a plugin that no extra brings
 OWN = "hydra/sweeper=optuna"
 
