@@ -17,6 +17,7 @@ BEFORE, AFTER = "the lecture's model", "experiment=best_last"
 # what is removed, and the options that remove it
 LEVERS: dict[str, Sequence[str]] = {
     "the loss after each word": ("optimizer.target_replication=0",),
+    "dropout": ("model.embedding_dropout=0",),
     "the recurrence (A's part held at zero, the mean of all states)": (
         *("model.recurrent=false", "model.readout=mean", "optimizer.target_replication=0"),
     ),
