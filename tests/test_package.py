@@ -54,6 +54,12 @@ def test_wheel_trains_outside_the_checkout(installed_wheel: Path, small_override
     assert {path.relative_to(inside) for path in inside.rglob("*.yaml")} == conf
 
 
+def readme_programs() -> tuple[str, str]:
+    """The README's module of one's own parts, and its program."""
+    own, program = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    return own, program
+
+
 def readme_commands() -> list[str]:
     """What the README's shell blocks run of this project, and its one long command."""
     text = (ROOT / "README.md").read_text()
@@ -115,15 +121,19 @@ def test_readme_command_runs(
     if module[1] == "rnn_imdb.evaluate":
         arguments = [argument for argument in arguments if not argument.startswith("data")]
         arguments += [archive, f"data.reviews_per_class={REVIEWS_PER_CLASS}"]
+    (tmp_path / "mymodule.py").write_text(readme_programs()[0])
     run(forking_python, "-m", module[1], *arguments, cwd=tmp_path, input="a fine film")
 
 
 def test_readme_program_runs(forking_python: str, trained_run: Path, small_overrides: list[str]) -> None:
-    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     archive = next(argument for argument in small_overrides if argument.startswith("data.root="))
-    program = program.replace("aclImdb_v1.tar.gz", archive.removeprefix("data.root="))
+    program = readme_programs()[1].replace("aclImdb_v1.tar.gz", archive.removeprefix("data.root="))
+    program = program.replace('"latest"', '"RUN"').replace(
+        'compose("train", [', f'compose("train", [*{small_overrides}, '
+    )
     printed = run(forking_python, "-c", program, cwd=trained_run).stdout
-    assert re.match(r"(positive|negative) 0\.\d+\ntensor\(\[.*0\.\d+\n$", printed, re.DOTALL), printed
+    # the lines of the program; those of evaluate and train stand between them
+    assert re.match(r"0\.\d+\n.*^0\.\d+\n.*^0\.\d+ [0-9a-f]{16}\n$", printed, re.DOTALL | re.MULTILINE), printed
 
 
 @pytest.mark.parametrize(
