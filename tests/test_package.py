@@ -70,8 +70,8 @@ def readme_commands() -> list[str]:
 
 def test_readme_starts_with_the_two_commands() -> None:
     text = (ROOT / "README.md").read_text()
-    assert "pip install -e '.[embedded]' && python -m rnn_imdb.train" in text
-    assert "pip install -e '.[test]' && python -m pytest" in text
+    assert "pip install torch==2.13.0 -e '.[embedded]' && python -m rnn_imdb.train" in text
+    assert "pip install torch==2.13.0 -e '.[test]' && python -m pytest" in text
 
 
 @pytest.fixture(scope="module")
