@@ -25,7 +25,7 @@ from rnn_imdb.training.trainer import build_data, build_trainer
 # what compile(optimizer="rmsprop") means
 KERAS_OPTIMIZER = {
     **{"name": "rmsprop", "learning_rate": 0.001, "weight_decay": 0.0, "schedule": "constant"},
-    **{"label_smoothing": 0.0, "alpha": 0.9, "eps": 1e-7, "momentum": 0.0},
+    **{"label_smoothing": 0.0, "target_replication": 0.0, "alpha": 0.9, "eps": 1e-7, "momentum": 0.0},
 }
 
 

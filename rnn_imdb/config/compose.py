@@ -8,6 +8,7 @@ from typing import Any
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from rnn_imdb.common.errors import is_address
@@ -53,8 +54,13 @@ def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
     'all'
     """
     register()
-    with initialize_config_dir(str(conf_root(command)), version_base="1.3"):
-        composed = hydra_compose(command, overrides=readable(list(overrides), several=False))
+    # also within a program that runs under Hydra itself, as the benchmark does
+    outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+    try:
+        with initialize_config_dir(str(conf_root(command)), version_base="1.3"):
+            composed = hydra_compose(command, overrides=readable(list(overrides), several=False))
+    finally:
+        GlobalHydra.instance().hydra = outer
     check(composed)
     return composed
 
