@@ -99,6 +99,9 @@ def as_command() -> Iterator[None]:
             stream.flush()
             if given is None:
                 stream.close()
+            elif stream is not given:
+                # a logger may keep it, and its descriptor may be another file's by then
+                _raw(stream).ended = True
         sys.stdout, sys.stderr = before
 
 
@@ -106,8 +109,11 @@ class _Outlet(io.FileIO):
     """A standard stream that drops what it cannot write, and remembers why."""
 
     error: OSError | None = None
+    ended = False
 
     def write(self, content: Any) -> int | None:
+        if self.ended:
+            return memoryview(content).nbytes
         try:
             return super().write(content)
         except OSError as error:

@@ -45,6 +45,23 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
     return error
 
 
+def test_stream_kept_beyond_its_command_touches_no_other_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "read.txt").write_text("unharmed")
+    with io.TextIOWrapper((tmp_path / "out.txt").open("wb")) as stream, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        number = stream.fileno()
+        with as_command():
+            # as a logging handler keeps it
+            kept = sys.stdout
+            print("said")
+    with (tmp_path / "read.txt").open() as other:
+        assert other.fileno() == number
+        kept.write("late\n")
+        kept.flush()
+        assert other.read() == "unharmed"
+    assert (tmp_path / "out.txt").read_text() == "said\n"
+
+
 @pytest.mark.parametrize("kind", ["closed", "full"])
 def test_output_that_cannot_be_written_stops_no_work(
     kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
