@@ -57,6 +57,10 @@ def area_under_roc(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.as_tensor(halves / (2 * len(positive) * len(negative)))
 
 
+# outputs of so many batches at most are kept apart
+KEPT = 16
+
+
 class EpochMetrics(Metric):
     """Figures of all reviews of an epoch, in all processes: ``STAGE/loss`` and ``STAGE/accuracy``.
 
@@ -77,6 +81,9 @@ class EpochMetrics(Metric):
         """Add one batch, (B,) each."""
         self.logits.append(logits.detach())
         self.labels.append(labels)
+        # many small tensors, kept between the large ones of the steps, keep freed memory from being used again
+        if len(self.logits) == KEPT:
+            self.logits, self.labels = [torch.cat(self.logits)], [torch.cat(self.labels)]
 
     def compute(self) -> dict[str, float]:
         logits, labels = dim_zero_cat(self.logits).float(), dim_zero_cat(self.labels).float()

@@ -33,7 +33,7 @@ from rnn_imdb.model.rnn import ReviewClassifier
 from rnn_imdb.sweeps.results import read_jobs, write_csv
 from rnn_imdb.training import board, environment
 from rnn_imdb.training.checkpoint import open_checkpoint
-from rnn_imdb.training.module import EpochMetrics, SentimentModule
+from rnn_imdb.training.module import KEPT, EpochMetrics, SentimentModule
 from rnn_imdb.training.run import train
 from rnn_imdb.training.trainer import build_data, build_module, build_trainer
 
@@ -319,6 +319,16 @@ def test_scan_that_does_not_serve_the_run_is_a_clear_error(
     assert caught.value.exit_code == 2
     # before the first batch: what a run writes once it begins is not there
     assert not list(tmp_path.rglob("versions.json"))
+
+
+def test_outputs_of_an_epoch_are_kept_in_few_tensors() -> None:
+    whole, batches, labels = EpochMetrics("test"), EpochMetrics("test"), torch.arange(300) % 2
+    logits = torch.linspace(-3, 2, 300)
+    whole.update(logits, labels)
+    for part, label in zip(logits.split(3), labels.split(3), strict=True):
+        batches.update(part, label)
+        assert len(batches.logits) == len(batches.labels) < KEPT
+    assert batches.compute() == whole.compute()
 
 
 def test_metrics_of_an_epoch_do_not_depend_on_its_batches() -> None:
