@@ -45,7 +45,7 @@ def read(folder: Path, content: str | bytes, **options: Any) -> list[Review]:
         ("\ufeffreview,sentiment\r\n\r\nA good film.,1\r\nA bad one.,0\r\n\r\n", {}),
         ("review,sentiment\rA good film.,1\rA bad one.,0\r", {}),
         ("review,sentiment\nA good film.,1\nA bad one.,0\n".encode("utf-16"), {}),
-        (gzip.compress(b"review,sentiment\nA good film.,1\nA bad one.,0\n"), {}),
+        (gzip.compress(b"review,sentiment\nA good film.,1\nA bad one.,0\n", mtime=0), {}),
         ("text,rating\nA good film.,7.5\nA bad one.,7\n", {"threshold": 7}),
         ("quote,verdict,text\nA good film.,1,x\nA bad one.,0,y\n", {"text_column": "Quote", "label_column": "verdict"}),
     ],
@@ -108,7 +108,7 @@ TWO = "review,label\nA good film.,1\nA bad one.,0\n"
         (TWO.replace("bad", "b\0d"), {}, "line 3 of .* has a NUL character"),
         (TWO.encode("utf-16")[:-1], {}, "line 3 of .* has bytes 0a"),
         (b"PK\x03\x04" + bytes(99), {}, "line 1 of .* has a NUL character: unpack"),
-        (gzip.compress(TWO.encode() * 99)[:-20], {}, "must be whole, but .*ended before.*: get it again"),
+        (gzip.compress(TWO.encode() * 99, mtime=0)[:-20], {}, "must be whole, but .*ended before.*: get it again"),
         ("review,label,split\nx,1,train\ny,0,extra\n", {}, "a split must be one of train, .*got 'extra' on line 3"),
     ],
 )  # fmt: skip
