@@ -228,6 +228,22 @@ def rows_of(jobs: Sequence[Job], keys: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
+def search(
+    file: str,
+    description: str | None,
+    candidates: Mapping[str, Sequence[str]],
+    columns: Sequence[str],
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Train what each of the ``candidates`` changes of search.yaml, and write search.csv and search.md."""
+    study = Study(file, description or "", arguments)
+    chosen = list(candidates.items())[: 1 if study.short else None]
+    groups = {name: study.sweep("search.yaml", *changes, part=name) for name, changes in chosen}
+    rows = [{"candidate": name} | row for name, jobs in groups.items() for row in rows_of(jobs, ())]
+    study.write_rows(rows, "search.csv")
+    study.write_summary(["candidate"], groups, columns, "search.md")
+
+
 def group_by(jobs: Sequence[Job], *keys: str) -> dict[tuple[Any, ...], list[Job]]:
     """Trainings grouped by the values of ``keys``, sorted by them."""
     groups: dict[tuple[Any, ...], list[Job]] = {}

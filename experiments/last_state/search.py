@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from experiments.common import Study, rows_of
+from experiments.common import search
 
 FALLING = ("optimizer.learning_rate=0.002", "optimizer.schedule=linear", "trainer.max_epochs=4")
 EACH_WORD = (*FALLING, "optimizer.target_replication=0.5")
@@ -34,14 +34,7 @@ CANDIDATES: dict[str, Sequence[str]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    study = Study(__file__, __doc__ or "", arguments)
-    candidates = list(CANDIDATES.items())[: 1 if study.short else None]
-    groups = {name: study.sweep("search.yaml", *changes, part=name) for name, changes in candidates}
-    study.write_rows(
-        [{"candidate": name} | row for name, jobs in groups.items() for row in rows_of(jobs, ())], "search.csv"
-    )
-    columns = ("seeds", "validation %", "validation loss", "minutes a seed")
-    study.write_summary(["candidate"], groups, columns, "search.md")
+    search(__file__, __doc__, CANDIDATES, ("seeds", "validation %", "validation loss", "minutes a seed"), arguments)
 
 
 if __name__ == "__main__":

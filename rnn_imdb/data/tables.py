@@ -191,7 +191,7 @@ class TableReviews(Source):
                 f"reviews must be of both classes, but all {len(reviews):,} of {path} are of class "
                 f"{reviews[0].label}: add others, or set data.label_column or data.threshold"
             )
-        return _without_leaks(reviews, path)
+        return reviews if split_at is None else _without_leaks(reviews, path)
 
     def _label(self, value: str) -> int:
         if self.threshold is None:
